@@ -1,0 +1,1 @@
+"""Raw files to tables: cells, genomes, annotations, variants, promoters."""

@@ -1,0 +1,1 @@
+"""Templates of the cards that saved models carry."""

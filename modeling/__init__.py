@@ -1,0 +1,1 @@
+"""Model classes, configurations and tokenizers, as they go to the Hub."""

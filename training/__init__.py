@@ -1,0 +1,1 @@
+"""Collators, samplers, trainers and the scripts for accelerate launch."""
