@@ -1,0 +1,454 @@
+"""Bio-DTA: a single-cell BERT whose gene tokens come from DNA through an adapter (dynamic token adaptation).
+
+Source: "Multi-modal single-cell foundation models via dynamic token adaptation", section "Model architecture and
+training". The encoder and the head are transformers' own BERT layers under their own names, so that the weights of the
+adapter-free model are those of `BertForMaskedLM`. Beyond the paper: features are standardised by statistics kept with
+them, a variant may enter as its difference to the reference, and logits are computed at the masked positions only.
+Shapes: B cells, G tokens a cell, H hidden, V vocabulary, F features a gene, D distinct tokens, N variants, M masked
+    tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.bert.modeling_bert import (
+    BertEmbeddings,
+    BertEncoder,
+    BertLMPredictionHead,
+    BertOnlyMLMHead,
+    BertPreTrainedModel,
+)
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_bio_dta import BioDTAConfig
+
+
+@dataclass
+class BioDTAMaskedLMOutput(ModelOutput):
+    """What `BioDTAForMaskedLM` returns.
+
+    Attributes:
+        loss: mean cross-entropy over the masked tokens, scalar; only with labels.
+        logits: (cells, genes, vocabulary) without labels; (masked tokens, vocabulary) with them.
+        logits_indices: (masked tokens,) int64, each row's place in the flattened (cells x genes); only with labels.
+        hidden_states: embeddings and each layer's output, (cells, genes, hidden) each.
+        attentions: (cells, heads, genes, genes) a layer.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    logits_indices: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class GeneFeatureTable(nn.Module):
+    """The frozen DNA features of the reference, by token id, and the statistics that standardise them.
+
+    Buffers: `features` (vocabulary, features), `mean` and `standard_deviation` (features,) over genes, and
+    `difference_scale` (1,): the root mean square of the variants' standardised differences to the reference, 1 where
+    unknown.
+    """
+
+    features: torch.Tensor
+    mean: torch.Tensor
+    standard_deviation: torch.Tensor
+    difference_scale: torch.Tensor
+
+    def __init__(self, config: BioDTAConfig) -> None:
+        super().__init__()
+        self.num_special_tokens = config.num_special_tokens
+        self.gene_ids = config.gene_ids
+        self.register_buffer("features", torch.zeros(config.vocab_size, config.dna_feature_size))
+        self.register_buffer("mean", torch.zeros(config.dna_feature_size))
+        self.register_buffer("standard_deviation", torch.zeros(config.dna_feature_size))  # zero: not set yet
+        self.register_buffer("difference_scale", torch.ones(1))
+        self._is_set = False
+
+    def standardized(self, features: torch.Tensor) -> torch.Tensor:
+        """(rows, features) raw -> (rows, features), mean 0 and standard deviation 1 over the genes of the table."""
+        return (features.float() - self.mean.float()) / self.standard_deviation.float()
+
+    def standardized_difference(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> torch.Tensor:
+        """(rows, features) of variants of the genes `gene_token_ids` (rows,) -> (rows, features), about 1 in size."""
+        difference = variant_features.float() - self.features[gene_token_ids].float()
+        return difference / (self.standard_deviation.float() * self.difference_scale.float())
+
+    @torch.no_grad()
+    def set(self, features: torch.Tensor) -> None:
+        """Take the reference's features, (vocabulary, features), and the mean and standard deviation over its genes."""
+        self._check(features)
+        genes = features[self.num_special_tokens :].double()
+        deviation = genes.std(dim=0, correction=0)
+        self.features.copy_(features)
+        self.features[: self.num_special_tokens] = 0
+        self.mean.copy_(genes.mean(dim=0))
+        # A feature that is the same for all genes stays 0 when standardised, and its differences keep their own unit.
+        self.standard_deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
+        self.difference_scale.fill_(1.0)
+        self._is_set = True
+
+    @torch.no_grad()
+    def set_difference_scale(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> None:
+        """Take the size of a typical variant's effect from (variants, features) of the genes (variants,)."""
+        self.difference_scale.fill_(1.0)
+        squares = self.standardized_difference(variant_features, gene_token_ids).double().square()
+        scale = squares.mean().sqrt()
+        if scale > 0:
+            self.difference_scale.fill_(scale.item())
+
+    def require_set(self) -> None:
+        if not self._is_set:
+            self._is_set = bool(self.standard_deviation.any())
+        if not self._is_set:
+            raise ValueError(
+                "the model has no gene features yet: call set_gene_features(features) with a tensor of shape "
+                f"(vocabulary {self.features.shape[0]}, dna_feature_size {self.features.shape[1]}), or load a saved "
+                'model; adapter_type="none" needs none'
+            )
+
+    def _check(self, features: torch.Tensor) -> None:
+        if features.shape != self.features.shape:
+            raise ValueError(
+                f"gene features have shape {tuple(features.shape)}, and the model expects (vocabulary, "
+                f"dna_feature_size) = {tuple(self.features.shape)}: one row a token id, special tokens first; make the "
+                "features with the layer and vocabulary that the model's configuration names"
+            )
+        bad = (~features[self.num_special_tokens :].isfinite()).any(dim=1).nonzero().flatten() + self.num_special_tokens
+        if len(bad):
+            names = [self.gene_ids[i] if self.gene_ids else f"token {i}" for i in bad[:5].tolist()]
+            raise ValueError(
+                f"{len(bad):,} genes have features that are not finite, e.g. {', '.join(names)}: every gene of the "
+                "vocabulary needs DNA features; make them, or take these genes out of the vocabulary"
+            )
+
+
+class GeneAdapter(nn.Module):
+    """DNA features to token embeddings, the same map for all genes: (rows, features) -> (rows, hidden)."""
+
+    def __init__(self, config: BioDTAConfig) -> None:
+        super().__init__()
+        if config.adapter_type == "linear":
+            self.projection: nn.Module = nn.Linear(config.dna_feature_size, config.hidden_size)
+        else:
+            middle = config.adapter_hidden_size or config.hidden_size
+            self.projection = nn.Sequential(
+                nn.Linear(config.dna_feature_size, middle), nn.GELU(), nn.Linear(middle, config.hidden_size)
+            )
+
+    def forward(self, standardized_features: torch.Tensor) -> torch.Tensor:
+        dtype = next(self.projection.parameters()).dtype
+        return F.softplus(self.projection(standardized_features.to(dtype)))
+
+
+class GeneTokenEmbeddings(nn.Module):
+    """Gene tokens from DNA: the adapter runs once over the distinct tokens of the batch, and the result is gathered."""
+
+    def __init__(self, config: BioDTAConfig) -> None:
+        super().__init__()
+        self.num_special_tokens = config.num_special_tokens
+        self.table = GeneFeatureTable(config)
+        self.adapter = GeneAdapter(config)
+        self.difference_adapter = (
+            nn.Linear(config.dna_feature_size, config.hidden_size, bias=False)
+            if config.variant_encoding == "difference"
+            else None
+        )
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        special_embeddings: nn.Embedding,
+        variant_features: torch.Tensor | None = None,
+        variant_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, G) token ids -> (B, G, H); see `BioDTAModel.forward` for the variants."""
+        self.table.require_set()
+        distinct, place = torch.unique(input_ids, return_inverse=True)  # (D,), (B, G)
+        vectors = self.adapter(self.table.standardized(self.table.features[distinct]))  # (D, H)
+        is_special = (distinct < self.num_special_tokens).unsqueeze(1)
+        special = special_embeddings(distinct.clamp(max=self.num_special_tokens - 1))
+        embeddings = F.embedding(place, torch.where(is_special, special.to(vectors.dtype), vectors))  # (B, G, H)
+        if variant_ids is None:
+            return embeddings
+        return self._with_variants(embeddings, input_ids, variant_features, variant_ids)
+
+    def _with_variants(
+        self,
+        embeddings: torch.Tensor,
+        input_ids: torch.Tensor,
+        variant_features: torch.Tensor | None,
+        variant_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        features = self._checked_variants(input_ids, variant_features, variant_ids)
+        # A masked gene keeps the mask's own embedding: its DNA must not tell which gene it is.
+        differs = (variant_ids >= 0) & (input_ids >= self.num_special_tokens)  # (B, G)
+        pairs = input_ids[differs] * len(features) + variant_ids[differs]
+        distinct_pairs, place = torch.unique(pairs, return_inverse=True)
+        token_ids, variants = distinct_pairs // len(features), features[distinct_pairs % len(features)]
+        vectors = self._variant_vectors(token_ids, variants).to(embeddings.dtype)
+        return embeddings.index_put((differs,), F.embedding(place, vectors))
+
+    def _variant_vectors(self, token_ids: torch.Tensor, variant_features: torch.Tensor) -> torch.Tensor:
+        if self.difference_adapter is None:
+            return self.adapter(self.table.standardized(variant_features))
+        reference = self.adapter(self.table.standardized(self.table.features[token_ids]))
+        difference = self.table.standardized_difference(variant_features, token_ids)
+        return reference + self.difference_adapter(difference.to(self.difference_adapter.weight.dtype))
+
+    def _checked_variants(
+        self, input_ids: torch.Tensor, variant_features: torch.Tensor | None, variant_ids: torch.Tensor
+    ) -> torch.Tensor:
+        size = self.table.features.shape[1]
+        if variant_features is None:
+            raise ValueError("variant_ids were given without variant_features: pass both, or neither")
+        if variant_features.ndim != 2 or variant_features.shape[1] != size:
+            raise ValueError(
+                f"variant_features have shape {tuple(variant_features.shape)}, expected (n_variants, {size}): features "
+                "of variants must be made as the model's gene features were"
+            )
+        if variant_ids.shape != input_ids.shape:
+            raise ValueError(
+                f"variant_ids have shape {tuple(variant_ids.shape)} and input_ids {tuple(input_ids.shape)}: give one "
+                "id a token, -1 where the reference holds"
+            )
+        if len(variant_features) == 0 or torch.compiler.is_compiling():
+            return variant_features if len(variant_features) else variant_features.new_zeros(1, size)
+        if not variant_ids.is_cuda and variant_ids.numel() and int(variant_ids.max()) >= len(variant_features):
+            raise ValueError(
+                f"variant_ids reach {int(variant_ids.max())}, and variant_features has {len(variant_features)} rows: "
+                "ids are places of rows"
+            )
+        return variant_features
+
+
+class BioDTAPreTrainedModel(BertPreTrainedModel):
+    """Weight initialisation, and what both Bio-DTA classes share."""
+
+    config: BioDTAConfig
+    config_class = BioDTAConfig
+    base_model_prefix = "bert"
+    _no_split_modules = ["BertEmbeddings", "GeneTokenEmbeddings", "BertLayer"]  # noqa: RUF012 (transformers' own form)
+    _keep_in_fp32_modules_strict = ["table"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, BertLMPredictionHead) and module.bias is None:
+            return
+        super()._init_weights(module)
+        if isinstance(module, GeneFeatureTable):
+            for buffer in (module.features, module.mean, module.standard_deviation):
+                init.zeros_(buffer)
+            init.ones_(module.difference_scale)
+        elif isinstance(module, GeneTokenEmbeddings):
+            self._init_adapters(module)
+
+    def _init_adapters(self, module: GeneTokenEmbeddings) -> None:
+        """Unit variance before the softplus for standardised features; a variant starts as its reference."""
+        for layer in module.adapter.modules():
+            if isinstance(layer, nn.Linear):
+                init.normal_(layer.weight, mean=0.0, std=layer.in_features**-0.5)
+        if module.difference_adapter is not None:
+            init.zeros_(module.difference_adapter.weight)
+
+    def set_gene_features(self, features: torch.Tensor) -> None:
+        """Set the reference's DNA features and the statistics that standardise them.
+
+        Args:
+            features: (vocab_size, dna_feature_size), one row a token id; the rows of special tokens are ignored.
+
+        Raises:
+            ValueError: on another shape, on features that are not finite, or for an adapter-free model.
+        """
+        self._table().set(torch.as_tensor(features))
+
+    def set_variant_scale(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> None:
+        """Set the size of a typical variant's effect, by which `variant_encoding="difference"` divides differences.
+
+        Args:
+            variant_features: (variants, dna_feature_size), e.g. all distinct promoters of the donors trained on.
+            gene_token_ids: (variants,) int64, the gene that each row is a variant of.
+        """
+        self._table().set_difference_scale(torch.as_tensor(variant_features), torch.as_tensor(gene_token_ids))
+
+    def _table(self) -> GeneFeatureTable:
+        embeddings = getattr(self.base_model, "gene_token_embeddings", None)
+        if embeddings is None:
+            raise ValueError('this model has adapter_type="none" and reads no DNA: it takes no gene features')
+        table = embeddings.table
+        assert isinstance(table, GeneFeatureTable)
+        return table
+
+
+class BioDTAModel(BioDTAPreTrainedModel):
+    """Cells to contextual gene embeddings: DNA features -> adapter -> BERT encoder."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\."]  # noqa: RUF012 (the head of BioDTAForMaskedLM)
+
+    def __init__(self, config: BioDTAConfig) -> None:
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(_word_embedding_config(config))
+        self.gene_token_embeddings = GeneTokenEmbeddings(config) if config.adapter_type != "none" else None
+        self.encoder = BertEncoder(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding)
+        self.embeddings.word_embeddings = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        variant_features: torch.Tensor | None = None,
+        variant_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Contextual embeddings of the genes of each cell.
+
+        Args:
+            input_ids: (cells, genes) int64, genes in descending order of median-normalised expression.
+            attention_mask: (cells, genes), 1 for tokens and 0 for padding.
+            variant_features: (n_variants, dna_feature_size) float32, features of sequences other than the reference.
+            variant_ids: (cells, genes) int64, the row of `variant_features` that a token carries, -1 for the reference.
+            position_ids: (cells, genes) int64 ranks; 0, 1, 2, ... where None.
+            inputs_embeds: (cells, genes, hidden), in place of `input_ids`.
+
+        Returns:
+            `last_hidden_state` (cells, genes, hidden); on request `hidden_states` (embeddings and each layer's output;
+            the penultimate layer is `hidden_states[num_hidden_layers - 1]`) and `attentions`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if input_ids is not None:
+            inputs_embeds = self._token_embeddings(input_ids, variant_features, variant_ids)
+        assert inputs_embeds is not None
+        self._check_length(inputs_embeds.shape[1])
+        hidden_states = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids)  # (B, G, H)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask)
+        return BaseModelOutput(last_hidden_state=self.encoder(hidden_states, mask, **kwargs).last_hidden_state)
+
+    def _token_embeddings(
+        self,
+        input_ids: torch.Tensor,
+        variant_features: torch.Tensor | None,
+        variant_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if self.gene_token_embeddings is not None:
+            return self.gene_token_embeddings(input_ids, self.embeddings.word_embeddings, variant_features, variant_ids)
+        if variant_ids is not None or variant_features is not None:
+            raise ValueError('this model has adapter_type="none": it reads no DNA, so it cannot take variants')
+        return self.embeddings.word_embeddings(input_ids)
+
+    def _check_length(self, length: int) -> None:
+        if length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"a cell has {length:,} tokens, and the model takes at most {self.config.max_position_embeddings:,}: "
+                "cut the cells (max_length) or raise max_position_embeddings before training"
+            )
+
+
+class BioDTAForMaskedLM(BioDTAPreTrainedModel):
+    """Bio-DTA with the head that names the masked genes."""
+
+    _tied_weights_keys = {  # noqa: RUF012 (transformers' own form)
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def __init__(self, config: BioDTAConfig) -> None:
+        super().__init__(config)
+        self.bert = BioDTAModel(config)
+        self.cls = BertOnlyMLMHead(config)
+        if not config.tie_word_embeddings:
+            # BERT's second copy of the bias takes no part unless tied, and distributed training refuses such
+            # parameters.
+            self.cls.predictions.register_parameter("bias", None)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        self.cls.predictions.decoder = new_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        variant_features: torch.Tensor | None = None,
+        variant_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> BioDTAMaskedLMOutput:
+        """Arguments as `BioDTAModel.forward`, and:
+
+        Args:
+            labels: (cells, genes) int64, the token id at masked positions and -100 elsewhere; with labels the logits
+                are those of the masked positions only.
+            num_items_in_batch: masked tokens over all batches of an accumulated step, by which the summed loss is
+                divided.
+        """
+        outputs = self.bert(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            variant_features=variant_features,
+            variant_ids=variant_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        hidden, logits_indices, loss = outputs.last_hidden_state, None, None
+        if labels is not None:
+            logits_indices = (labels.reshape(-1) != -100).nonzero().squeeze(1)  # (M,)
+            hidden = hidden.reshape(-1, hidden.shape[-1])[logits_indices]  # (M, H)
+        logits = self.cls(hidden)
+        if labels is not None:
+            loss = self._loss(logits, labels.reshape(-1)[logits_indices], num_items_in_batch)
+        return BioDTAMaskedLMOutput(
+            loss=loss,
+            logits=logits,
+            logits_indices=logits_indices,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        if len(targets) == 0:
+            return logits.sum() * 0.0  # nothing was masked: a loss of zero that still reaches every parameter
+        return self.loss_function(logits, targets, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+
+
+def _word_embedding_config(config: BioDTAConfig) -> BioDTAConfig:
+    """With an adapter, ordinary embeddings are kept for the special tokens only."""
+    if config.adapter_type == "none":
+        return config
+    reduced = BioDTAConfig(**{**config.to_dict(), "gene_ids": None})
+    reduced.vocab_size = config.num_special_tokens
+    return reduced
+
+
+BioDTAModel.register_for_auto_class("AutoModel")
+BioDTAForMaskedLM.register_for_auto_class("AutoModelForMaskedLM")
