@@ -1,5 +1,40 @@
-"""Models that read DNA, RNA and chromatin together, in the Hugging Face ecosystem."""
+"""Models that read DNA, RNA and chromatin together, in the Hugging Face ecosystem.
 
+Importing the package registers its models, tokenizers and pipeline tasks with transformers; the classes below are
+imported when first asked for.
+"""
+
+from typing import Any
+
+from .registration import load, register_when_needed
 from .version import __version__
 
-__all__ = ["__version__"]
+_EXPORTS = {
+    "BioDTAConfig": "modeling.configuration_bio_dta:BioDTAConfig",
+    "BioDTAForMaskedLM": "modeling.modeling_bio_dta:BioDTAForMaskedLM",
+    "BioDTAModel": "modeling.modeling_bio_dta:BioDTAModel",
+    "EnformerForGeneFeatures": "modeling.modeling_enformer:EnformerForGeneFeatures",
+    "GeneEmbeddingPerturbationPipeline": ("pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline"),
+    "GeneRankTokenizer": "modeling.tokenization_gene_rank:GeneRankTokenizer",
+    "MaskedGeneCollator": "training.collators:MaskedGeneCollator",
+    "MaskedGeneTrainer": "training.trainer:MaskedGeneTrainer",
+    "ShuffledLengthGroupedSampler": "training.samplers:ShuffledLengthGroupedSampler",
+    "build_cells": "data_scripts.cells:build_cells",
+    "embed_promoters": "training.embedding:embed_promoters",
+    "simulate_regulome": "data_scripts.simulated_regulome:simulate_regulome",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(_EXPORTS[name])
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# register_when_needed()

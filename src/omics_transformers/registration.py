@@ -1,0 +1,131 @@
+"""Registers the package's classes with transformers: Auto classes and pipeline tasks.
+
+Importing transformers does not import torch, and importing a model class does, which costs seconds. So the registration
+waits until transformers itself has loaded its Auto classes: a finder on `sys.meta_path` watches for that and then
+removes itself.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+# model_type -> configuration, {Auto class: model}, tokenizer; each as "module:class".
+MODELS = {
+    "bio-dta": (
+        "modeling.configuration_bio_dta:BioDTAConfig",
+        {
+            "AutoModel": "modeling.modeling_bio_dta:BioDTAModel",
+            "AutoModelForMaskedLM": "modeling.modeling_bio_dta:BioDTAForMaskedLM",
+        },
+        "modeling.tokenization_gene_rank:GeneRankTokenizer",
+    ),
+}
+# task -> pipeline, Auto class of its model.
+PIPELINES = {
+    "gene-embedding-perturbation": (
+        "pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline",
+        "AutoModelForMaskedLM",
+    ),
+}
+
+_AUTO_CLASSES = "transformers.models.auto.modeling_auto"
+_PIPELINES = "transformers.pipelines"
+
+
+def register_when_needed() -> None:
+    """Register now the parts of transformers that are loaded, and the others as soon as they are."""
+    if not _register_what_is_loaded():
+        sys.meta_path.insert(0, _TransformersWatcher())
+
+
+def load(reference: str) -> type:
+    """The class that "module:class", relative to this package, names."""
+    module, name = reference.split(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+
+
+_registered: set[str] = set()
+
+
+def _register_what_is_loaded() -> bool:
+    """Register with each loaded part of transformers once; True when there is nothing left to wait for."""
+    if _transformers_is_loading():
+        return False
+    for part, register in ((_AUTO_CLASSES, _register_models), (_PIPELINES, _register_pipelines)):
+        if part in sys.modules and part not in _registered:
+            _registered.add(part)
+            register()
+    return len(_registered) == 2
+
+
+def _transformers_is_loading() -> bool:
+    """Whether a module of transformers is half way through its import: our classes could not be imported from it."""
+    return any(
+        getattr(module.__spec__, "_initializing", False)
+        for name, module in list(sys.modules.items())
+        if name.startswith("transformers.") and getattr(module, "__spec__", None) is not None
+    )
+
+
+def _register_models() -> None:
+    import transformers
+
+    for model_type, (config_reference, models, tokenizer_reference) in MODELS.items():
+        config_class = load(config_reference)
+        transformers.AutoConfig.register(model_type, config_class)
+        for auto_class, model_reference in models.items():
+            getattr(transformers, auto_class).register(config_class, load(model_reference))
+        transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
+
+
+def _register_pipelines() -> None:
+    import transformers
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    for task, (pipeline_reference, auto_class) in PIPELINES.items():
+        PIPELINE_REGISTRY.register_pipeline(
+            task, pipeline_class=load(pipeline_reference), pt_model=getattr(transformers, auto_class)
+        )
+
+
+class _TransformersWatcher(MetaPathFinder):
+    """Finds transformers' modules as Python would, and looks after each import whether it is time to register."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("transformers."):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _RegisteringLoader(spec.loader, self)
+        return spec
+
+
+class _RegisteringLoader(Loader):
+    """Runs another loader, then registers if transformers has come to rest."""
+
+    def __init__(self, loader: Loader, watcher: _TransformersWatcher) -> None:
+        self._loader = loader
+        self._watcher = watcher
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+        # This module itself counts as loading until its import statement returns.
+        initializing, module.__spec__._initializing = module.__spec__._initializing, False  # type: ignore[attr-defined]
+        try:
+            if _register_what_is_loaded() and self._watcher in sys.meta_path:
+                sys.meta_path.remove(self._watcher)
+        finally:
+            module.__spec__._initializing = initializing  # type: ignore[attr-defined]

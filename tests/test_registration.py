@@ -1,0 +1,66 @@
+"""What `import omics_transformers` registers, whatever was imported before it, and what it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+config = AutoConfig.for_model("bio-dta", vocab_size=9, hidden_size=8, num_hidden_layers=1, dna_feature_size=3)
+assert type(AutoModel.from_config(config)).__name__ == "BioDTAModel"
+assert type(AutoModelForMaskedLM.from_config(config)).__name__ == "BioDTAForMaskedLM"
+assert TOKENIZER_MAPPING[type(config)].__name__ == "GeneRankTokenizer"
+task = PIPELINE_REGISTRY.check_task("gene-embedding-perturbation")[1]
+assert task["impl"].__name__ == "GeneEmbeddingPerturbationPipeline"
+assert task["pt"] == (AutoModelForMaskedLM,)
+import sys
+assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_TransformersWatcher"]
+print("registered")
+"""
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import omics_transformers",
+        "import transformers, omics_transformers",
+        "from transformers import AutoModel; import omics_transformers",
+        "from transformers import pipeline; import omics_transformers",
+        "import omics_transformers; from transformers import Trainer",
+        "import omics_transformers; from transformers import pipeline",
+        "import omics_transformers; import peft",
+        "from omics_transformers import BioDTAForMaskedLM",
+    ],
+)
+def test_everything_is_registered_whatever_the_order_of_imports(before: str) -> None:
+    assert run_python(before + CHECK) == "registered"
+
+
+def test_importing_the_package_loads_neither_torch_nor_the_scientific_stack() -> None:
+    """The cost of the import is held by what it loads; seconds would depend on the machine."""
+    loaded = run_python(
+        "import sys, transformers; before = set(sys.modules); import omics_transformers;"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    assert loaded.split() == ["omics_transformers"]
+
+
+def test_the_public_names_can_all_be_imported() -> None:
+    names = run_python(
+        "import omics_transformers as o; print(*[getattr(o, name).__name__ for name in o.__all__[1:]])"
+    ).split()
+    assert names == run_python("import omics_transformers; print(*omics_transformers.__all__[1:])").split()
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    code = "import omics_transformers\ntry: omics_transformers.nothing\nexcept AttributeError as error: print(error)"
+    assert "no attribute 'nothing'" in run_python(code)
