@@ -1,0 +1,150 @@
+"""A sampler that groups cells of like length without giving up the randomness of their order.
+
+Source: "Multi-modal single-cell foundation models via dynamic token adaptation", appendix A.1: a random megabatch is
+sorted by length and cut into mini-batches, and the mini-batches are shuffled. Samplers that leave out the shuffle feed
+lengths in descending order again and again; the authors saw perplexity 60 times worse.
+Where others move the longest mini-batch to the front of an epoch, to run out of memory early or not at all, this one
+does not: it would be the same kind of order by length. To try the memory, train a step on the longest cells instead.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+
+class ShuffledLengthGroupedSampler(Sampler[int]):
+    """Indices of an epoch, such that consecutive mini-batches hold cells of like length, in random order.
+
+    An epoch: shuffle all cells; cut them into megabatches; sort each by length, descending; cut it into blocks of
+    `world_size * batch_size`, one mini-batch a process; shuffle the blocks of each megabatch. Cut into batches of
+    `batch_size` and dealt out in turn (batch i of a step to process i, as accelerate does without `split_batches`),
+    every process then sees like lengths in the same step. The cells that fill no whole block come last in the epoch:
+    accelerate completes that step with cells from the epoch's start, so that all processes take as many steps.
+
+    The order depends on `seed`, the epoch and the settings only, and so is the same on every process.
+
+    Args:
+        lengths: (cells,) tokens a cell.
+        batch_size: cells a mini-batch of one process.
+        megabatch_size: cells that are sorted together; rounded down to whole blocks, at least one. More of them: less
+            padding, and mini-batches that are less random.
+        world_size: number of processes.
+        seed: seed of the order.
+
+    Raises:
+        ValueError: where a size is not positive, or there are no cells.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        batch_size: int,
+        *,
+        megabatch_size: int,
+        world_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        if self.lengths.ndim != 1 or not len(self.lengths):
+            raise ValueError(f"lengths have shape {self.lengths.shape}: expected one length a cell, and at least a cell")
+        sizes = {"batch_size": batch_size, "megabatch_size": megabatch_size, "world_size": world_size}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}: it must be at least 1")
+        self.batch_size = batch_size
+        self.megabatch_size = megabatch_size
+        self.world_size = world_size
+        self.seed = seed
+        self.epoch = 0
+        self._position = 0
+
+    def __iter__(self) -> Iterator[int]:
+        order = self._order_of_epoch().tolist()
+        start, self._position = self._position, 0
+        for place in range(start, len(order)):
+            self._position = place + 1
+            yield order[place]
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Order the cells as in this epoch; another epoch than before starts at its beginning."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The settings, the epoch and how many of its indices have been handed out, as numbers that fit into JSON.
+
+        A data loader draws indices before they are trained on: its own count of batches is then the one to resume by.
+        """
+        return {**self.settings(), "epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, in the middle of its epoch if need be.
+
+        Raises:
+            ValueError: where a setting, or the cells' lengths, are not those that the state was made with.
+        """
+        self.require_settings(state)
+        self.epoch, self._position = int(state["epoch"]), int(state["position"])
+
+    def settings(self) -> dict[str, int]:
+        """What the order depends on, besides the epoch."""
+        return {
+            "cells": len(self.lengths),
+            "lengths_checksum": zlib.crc32(np.ascontiguousarray(self.lengths, dtype=np.int64).tobytes()),
+            "batch_size": self.batch_size,
+            "megabatch_size": self.megabatch_size,
+            "world_size": self.world_size,
+            "seed": self.seed,
+        }
+
+    def require_settings(self, state: dict[str, Any]) -> None:
+        """Raise ValueError, naming both values, where `state` was made with other settings."""
+        changed = [
+            f"{name} was {state.get(name)} and is {value}"
+            for name, value in self.settings().items()
+            if state.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"the order of the cells cannot be resumed, since {'; '.join(changed)}: train with the same cells, "
+                "batch size, megabatch size, number of processes and seed, or start anew"
+            )
+
+    def _order_of_epoch(self) -> npt.NDArray[np.int64]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        block = self.batch_size * self.world_size
+        megabatch = max(self.megabatch_size // block, 1) * block
+        order = self._sorted_in_megabatches(random.permutation(len(self.lengths)), megabatch)
+        order, remainder = _without_remainder(order, block, megabatch, random)
+        blocks = order.reshape(-1, block)
+        megabatch_of_block = np.arange(len(blocks)) // (megabatch // block)
+        shuffled = blocks[np.lexsort((random.random(len(blocks)), megabatch_of_block))]
+        return np.concatenate([shuffled.ravel(), remainder])
+
+    def _sorted_in_megabatches(self, order: npt.NDArray[np.int64], megabatch: int) -> npt.NDArray[np.int64]:
+        lengths = self.lengths[order].astype(np.int64)
+        # One key for both: the megabatch first, then the length, descending. Stable, so equal lengths stay shuffled.
+        key = np.arange(len(order)) // megabatch * (lengths.max() + 1) - lengths
+        return order[np.argsort(key, kind="stable")]
+
+
+def _without_remainder(
+    order: npt.NDArray[np.int64], block: int, megabatch: int, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Take the cells that fill no whole block out of the last megabatch: neighbours in length, of a random length."""
+    size = len(order) % block
+    if size == 0:
+        return order, order[:0]
+    first_of_last_megabatch = (len(order) - 1) // megabatch * megabatch
+    places = (len(order) - first_of_last_megabatch) // block + 1
+    start = first_of_last_megabatch + block * int(random.integers(places))
+    return np.delete(order, slice(start, start + size)), order[start : start + size]
