@@ -1,0 +1,118 @@
+"""What a perturbation found: tables, a summary, and their files.
+
+`save` writes genes.tsv, sets.tsv, summary.json, report.html and figures/, all or nothing: into a folder beside the
+wanted one, which is renamed at the end.
+"""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .perturbation_figures import draw_figures
+from .perturbation_report import render_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES = ("genes.tsv", "sets.tsv", "summary.json", "report.html", "figures")
+
+
+@dataclass(frozen=True)
+class PerturbationResult:
+    """Tables of one perturbation.
+
+    Attributes:
+        genes: one row a gene, the most shifted first: gene_id, symbol, n_cells, cosine_mean, cosine_sd (n - 1; missing
+            for one cell), shift = 1 - cosine_mean, rank; with sham edits n_sham, shift_sham, shift_normalised,
+            rank_normalised. The edited gene is not among them; see `summary["edited_gene"]`.
+        sets: one row a gene set, see `perturbation_statistics.gene_set_table`.
+        summary: what was done, how many cells had the gene and how many did not, and what was left out.
+        gene_sets: name -> gene ids of the vocabulary, as tested.
+    """
+
+    genes: "pd.DataFrame"
+    sets: "pd.DataFrame"
+    summary: dict[str, Any]
+    gene_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one HTML file that needs no other; returns its path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figures = draw_figures(self.genes, self.gene_sets, self.summary)
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_text(render_report(self.genes, self.sets, self.summary, figures), encoding="utf-8")
+        temporary.replace(path)
+        return path
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write genes.tsv, sets.tsv, summary.json, report.html and figures/*.png and *.svg; returns the folder.
+
+        Raises:
+            FileExistsError: where the folder has files, unless `overwrite` is set and all are of an earlier result.
+        """
+        folder = Path(folder)
+        _require_room(folder, overwrite)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            self._write(temporary)
+            temporary.chmod(0o755)
+            _replace_folder(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return folder
+
+    def _write(self, folder: Path) -> None:
+        for name, table in (("genes", self.genes), ("sets", self.sets)):
+            table.to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+        summary = json.dumps(_without_nan(self.summary), indent=2, ensure_ascii=False)
+        (folder / "summary.json").write_text(summary + "\n", encoding="utf-8")
+        figures = draw_figures(self.genes, self.gene_sets, self.summary)
+        (folder / "figures").mkdir()
+        for figure in figures:
+            (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+            (folder / "figures" / f"{figure.name}.svg").write_bytes(figure.svg)
+        html = render_report(self.genes, self.sets, self.summary, figures)
+        (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def _require_room(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: give the name of a folder")
+    strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in FILES)
+    if strange:
+        raise FileExistsError(
+            f"{folder} holds other files, e.g. {strange[0]}, which would be lost: give another folder"
+        )
+    if not overwrite and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} holds an earlier result: give another folder, or set overwrite=True")
+
+
+def _replace_folder(temporary: Path, folder: Path) -> None:
+    """Put the finished folder in place; an older one is moved aside first, so that one of the two always stands."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    folder.rename(aside / folder.name)
+    temporary.rename(folder)
+    shutil.rmtree(aside)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: null in its place."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
