@@ -62,8 +62,8 @@ def read_tss(
 
     Returns:
         One row a gene, in the file's order: gene_id (Ensembl version removed), symbol, contig (the file's name),
-        strand, tss (0-based position of the first transcribed base), is_protein_coding (None where unknown), n_transcripts.
-        `attrs["report"]` counts what was read, merged and dropped.
+        strand, tss (0-based position of the first transcribed base), is_protein_coding (None where unknown),
+        n_transcripts. `attrs["report"]` counts what was read, merged and dropped.
 
     Raises:
         FileNotFoundError: where there is no such file.

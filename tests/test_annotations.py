@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omics_transformers.data_scripts.annotation_formats import Transcript
 from omics_transformers.data_scripts.annotations import TSSChoice, _choose_tss, read_tss
 
 
@@ -67,18 +68,7 @@ def test_choices_agree_with_a_plain_loop(rows: list[tuple[bool, int, int]]) -> N
             ("G", "G", "1", "+", start, start + 100, coding, True, 9, exonic_bases)
             for coding, start, exonic_bases in rows
         ],
-        columns=[
-            "gene_id",
-            "symbol",
-            "contig",
-            "strand",
-            "start",
-            "end",
-            "is_coding",
-            "gene_is_coding",
-            "tag_rank",
-            "exonic_bases",
-        ],
+        columns=list(Transcript.__slots__),
     )
     starts = sorted(start for _, start, _ in rows)
     coding = sorted(start for is_coding, start, _ in rows if is_coding) or starts
