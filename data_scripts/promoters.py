@@ -1,0 +1,318 @@
+"""Windows of DNA around transcription start sites, of the reference and of donors' haplotypes.
+
+Source: "Multi-modal single-cell foundation models via dynamic token adaptation", section "DNA features": 196,608 bp
+centred on the TSS, as on the plus strand. Orientation by the gene's strand is an option beyond it. Windows are made one
+at a time: the whole genome's, one-hot encoded, would not fit into memory.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from .annotations import TSSChoice, read_tss
+from .genomes import Genome, open_genome, reverse_complement
+from .variants import DonorVariants
+
+logger = logging.getLogger(__name__)
+
+REFERENCE = -1  # among haplotypes and donor promoters
+_ONE_HOT = np.zeros((256, 4), dtype=np.float32)
+_ONE_HOT[[ord(base) for base in "ACGT"]] = np.eye(4, dtype=np.float32)
+
+
+@dataclass
+class PromoterWindows:
+    """The window of each gene.
+
+    Attributes:
+        genome: where the sequence comes from.
+        genes: one row a window: the columns of `read_tss` (contig as the genome names it), start and end: 0-based,
+            half-open; they may lie outside the contig, where the sequence is N.
+        window_bp: length of every window. The TSS is base `window_bp // 2` of it.
+        orient_by_strand: whether windows of genes on the minus strand are reverse-complemented.
+        report: counts of genes left out, by reason.
+    """
+
+    genome: Genome
+    genes: pd.DataFrame
+    window_bp: int
+    orient_by_strand: bool
+    report: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The reference's sequences in the order of `genes`."""
+        return (self.sequence(row) for row in range(len(self)))
+
+    def sequence(self, row: int, positions: np.ndarray | None = None, alternatives: np.ndarray | None = None) -> bytes:
+        """The window of a gene: `window_bp` upper-case letters ACGTN.
+
+        Args:
+            row: of `genes`.
+            positions: (substitutions,) 0-based positions on the contig, within the window; none for the reference.
+            alternatives: (substitutions,) uint8, the bases to put there, on the plus strand.
+        """
+        gene = self.genes.iloc[row]
+        sequence = self.genome.fetch(gene["contig"], int(gene["start"]), int(gene["end"]), pad=True)
+        if positions is not None and alternatives is not None:
+            letters = np.frombuffer(sequence, dtype=np.uint8).copy()
+            letters[positions - int(gene["start"])] = alternatives
+            sequence = letters.tobytes()
+        return reverse_complement(sequence) if self.orient_by_strand and gene["strand"] == "-" else sequence
+
+
+def promoter_windows(
+    genome: Genome,
+    tss: pd.DataFrame,
+    *,
+    window_bp: int = 196_608,
+    orient_by_strand: bool = False,
+    missing_contigs: Literal["error", "drop"] = "error",
+) -> PromoterWindows:
+    """Lay a window around each TSS.
+
+    Args:
+        genome: from `open_genome`.
+        tss: from `read_tss`: gene_id, symbol, contig, strand, tss.
+        window_bp: length of each window.
+        orient_by_strand: reverse-complement the windows of genes on the minus strand, so that transcription runs from
+            left to right in all of them. Enformer's training and the paper leave them as on the plus strand.
+        missing_contigs: what to do with genes on contigs that the genome lacks.
+
+    Raises:
+        ValueError: for a contig that the genome lacks, a TSS beyond its contig, or no gene left.
+    """
+    if window_bp < 1:
+        raise ValueError(f"window_bp is {window_bp}; expected a positive number of base pairs")
+    if missing_contigs not in ("error", "drop"):
+        raise ValueError(f'missing_contigs is {missing_contigs!r}; expected "error" or "drop"')
+    names = {contig: genome.find(contig) for contig in tss["contig"].unique()}
+    is_missing = tss["contig"].map(lambda contig: names[contig] is None)
+    report = _report_missing(genome, tss, is_missing, missing_contigs)
+    genes = tss[~is_missing].reset_index(drop=True)
+    if genes.empty:
+        raise ValueError(f"no gene is left: none of the annotation's contigs is in {genome.path}")
+    genes = genes.assign(contig=genes["contig"].map(names))
+    _check_within_contigs(genome, genes)
+    # On the reverse complement, base i becomes base window_bp - 1 - i: the TSS shall be base window_bp // 2 there too.
+    is_turned = orient_by_strand & (genes["strand"] == "-")
+    before = np.where(is_turned, window_bp - 1 - window_bp // 2, window_bp // 2)
+    genes = genes.assign(start=genes["tss"] - before, end=genes["tss"] - before + window_bp)
+    return PromoterWindows(genome, genes, window_bp, orient_by_strand, report)
+
+
+@dataclass
+class DonorPromoters:
+    """The promoters of donors that differ from the reference, each distinct one once.
+
+    Attributes:
+        donors: their names.
+        haplotype_genes: (haplotypes,) int32, the window that each distinct haplotype belongs to.
+        haplotype_variants: for each haplotype, the rows of the variants that it carries.
+        promoter_genes: (promoters,) int32, the window of each distinct unordered pair of haplotypes.
+        promoter_haplotypes: (promoters, 2) int32, the pair; -1 is the reference.
+        index: (donors, windows) int32, the promoter of each donor at each gene; -1 is the reference.
+        variants: what `haplotype_variants` points into.
+    """
+
+    donors: list[str]
+    haplotype_genes: np.ndarray
+    haplotype_variants: list[np.ndarray]
+    promoter_genes: np.ndarray
+    promoter_haplotypes: np.ndarray
+    index: np.ndarray
+    variants: DonorVariants
+
+    def sequence(self, windows: PromoterWindows, haplotype: int) -> bytes:
+        """The window of a haplotype."""
+        rows = self.haplotype_variants[haplotype]
+        positions, alternatives = self.variants.position[rows], self.variants.alternative[rows]
+        return windows.sequence(int(self.haplotype_genes[haplotype]), positions, alternatives)
+
+
+def donor_promoters(windows: PromoterWindows, variants: DonorVariants) -> DonorPromoters:
+    """Find the distinct haplotypes within each window, and the pair of them that each donor has.
+
+    Args:
+        windows: of the reference.
+        variants: from `read_phased_snvs`; their reference alleles are held to be right (`check_reference`).
+    """
+    n_donors = len(variants.donors)
+    index = np.full((n_donors, len(windows)), REFERENCE, dtype=np.int32)
+    haplotype_genes: list[int] = []
+    haplotype_variants: list[np.ndarray] = []
+    pairs: list[tuple[int, int, int]] = []
+    for gene, rows in enumerate(_variants_in_windows(windows, variants)):
+        if not len(rows):
+            continue
+        carried = variants.haplotypes[rows].reshape(len(rows), n_donors * 2).T  # (donors x 2, variants)
+        distinct, which = np.unique(carried, axis=0, return_inverse=True)
+        numbers = np.full(len(distinct), REFERENCE, dtype=np.int64)
+        for row, alleles in enumerate(distinct):
+            if alleles.any():
+                numbers[row] = len(haplotype_genes)
+                haplotype_genes.append(gene)
+                haplotype_variants.append(rows[alleles == 1])
+        of_donor = np.sort(numbers[which.reshape(n_donors, 2)], axis=1)
+        distinct_pairs, pair_of_donor = np.unique(of_donor, axis=0, return_inverse=True)
+        is_reference = (distinct_pairs == REFERENCE).all(axis=1)
+        pair_numbers = np.where(is_reference, REFERENCE, len(pairs) + np.cumsum(~is_reference) - 1)
+        pairs += [(gene, int(first), int(second)) for first, second in distinct_pairs[~is_reference]]
+        index[:, gene] = pair_numbers[pair_of_donor.reshape(-1)]
+    logger.info("%d donors: %d distinct haplotypes, %d distinct promoters", n_donors, len(haplotype_genes), len(pairs))
+    table = np.array(pairs, dtype=np.int32).reshape(-1, 3)
+    return DonorPromoters(
+        variants.donors,
+        np.array(haplotype_genes, dtype=np.int32),
+        haplotype_variants,
+        table[:, 0],
+        table[:, 1:],
+        index,
+        variants,
+    )
+
+
+def one_hot(sequences: Sequence[bytes]) -> np.ndarray:
+    """Equally long sequences of ACGTN -> (sequences, bases, 4) float32 in the order A, C, G, T; N is all zero."""
+    letters = np.frombuffer(b"".join(sequences), dtype=np.uint8)
+    return _ONE_HOT[letters].reshape(len(sequences), -1, 4)
+
+
+def build_promoters(
+    fasta: str | Path,
+    annotation: str | Path,
+    output: str | Path,
+    *,
+    window_bp: int = 196_608,
+    tss_choice: TSSChoice = "canonical",
+    gene_symbols: Mapping[str, str] | str | Path | None = None,
+    protein_coding_only: bool = False,
+    orient_by_strand: bool = False,
+    missing_contigs: Literal["error", "drop"] = "error",
+    alternative_contigs: Literal["drop", "keep"] = "drop",
+    table_coordinates: Literal["0-based", "1-based"] = "0-based",
+    offsets: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+) -> dict:
+    """Write the windows as a data set: a folder that `load_dataset` reads, one row a gene.
+
+    Columns: gene_id, symbol, contig, strand, tss, start, end (0-based, half-open), sequence. `report.json` in the
+    folder counts what was left out; it is also returned. The folder appears when it is complete. Arguments as
+    `read_tss`, `promoter_windows` and `open_genome`.
+
+    Raises:
+        FileExistsError: where the folder exists and `overwrite` is false.
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists: name another folder, or pass overwrite (--overwrite) to replace it")
+    tss = read_tss(
+        annotation,
+        tss_choice=tss_choice,
+        gene_symbols=gene_symbols,
+        protein_coding_only=protein_coding_only,
+        alternative_contigs=alternative_contigs,
+        table_coordinates=table_coordinates,
+    )
+    with open_genome(fasta, offsets=offsets) as genome:
+        windows = promoter_windows(
+            genome, tss, window_bp=window_bp, orient_by_strand=orient_by_strand, missing_contigs=missing_contigs
+        )
+        partial = output.with_name(output.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "data").mkdir(parents=True)
+        _write_parquet(windows, partial / "data" / "train-00000-of-00001.parquet")
+        report = {
+            "annotation": tss.attrs["report"],
+            "windows": len(windows),
+            "window_bp": window_bp,
+            "orient_by_strand": orient_by_strand,
+            "left out": windows.report,
+            "IUPAC letters read as N": genome.ambiguous_letters,
+        }
+    (partial / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    (partial / "README.md").write_text(_DATA_CARD.format(window_bp=window_bp, tss_choice=tss_choice))
+    shutil.rmtree(output, ignore_errors=True)
+    partial.rename(output)
+    return report
+
+
+def _write_parquet(windows: PromoterWindows, path: Path, *, windows_a_group: int = 64) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ["gene_id", "symbol", "contig", "strand", "tss", "start", "end"]
+    integers = dict.fromkeys(["tss", "start", "end"], pa.int64())
+    schema = pa.schema([(name, integers.get(name, pa.string())) for name in [*columns, "sequence"]])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, len(windows), windows_a_group):
+            rows = range(first, min(first + windows_a_group, len(windows)))
+            group = {name: windows.genes[name].iloc[rows].tolist() for name in columns}
+            group["sequence"] = [windows.sequence(row).decode() for row in rows]
+            writer.write_table(pa.Table.from_pydict(group, schema=schema))
+
+
+_DATA_CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.parquet
+---
+# DNA around transcription start sites
+
+One row a gene: {window_bp:,} bp centred on its TSS (`{tss_choice}`), N beyond the ends of contigs. Coordinates are
+0-based, half-open; start and end may lie outside the contig. report.json counts what was left out.
+"""
+
+
+def _variants_in_windows(windows: PromoterWindows, variants: DonorVariants) -> Iterator[np.ndarray]:
+    """For each window the rows of the variants within it."""
+    on_contig: dict[str, np.ndarray] = {}
+    for contig in dict.fromkeys(variants.contig.tolist()):
+        name = windows.genome.find(contig)
+        if name is not None:
+            rows = np.concatenate([on_contig.get(name, []), np.flatnonzero(variants.contig == contig)]).astype(np.int64)
+            on_contig[name] = rows[np.argsort(variants.position[rows], kind="stable")]
+    for contig, start, end in zip(*(windows.genes[name] for name in ("contig", "start", "end")), strict=True):
+        rows = on_contig.get(contig, np.zeros(0, dtype=np.int64))
+        first, last = np.searchsorted(variants.position[rows], [start, end])
+        yield rows[first:last]
+
+
+def _report_missing(genome: Genome, tss: pd.DataFrame, is_missing: pd.Series, missing_contigs: str) -> dict[str, int]:
+    if not is_missing.any():
+        return {}
+    counts = tss.loc[is_missing, "contig"].value_counts()
+    shown = ", ".join(f"{contig} ({number} genes)" for contig, number in counts.head(5).items())
+    found = f"{is_missing.sum():,} genes are on {len(counts)} contigs that {genome.path} lacks: {shown}"
+    if missing_contigs == "error":
+        raise ValueError(
+            f"{found}; it has {', '.join(list(genome.contigs)[:5])}. Give the whole genome, or leave these genes out "
+            'with missing_contigs="drop"'
+        )
+    logger.warning("left out: %s", found)
+    return {"genes on contigs that the genome lacks": int(is_missing.sum())}
+
+
+def _check_within_contigs(genome: Genome, genes: pd.DataFrame) -> None:
+    first, end = genes["contig"].map(genome.starts), genes["contig"].map(genome.contigs)
+    beyond = genes[(genes["tss"] < first) | (genes["tss"] >= end)]
+    if len(beyond):
+        gene = beyond.iloc[0]
+        contig = gene["contig"]
+        raise ValueError(
+            f"{len(beyond):,} genes begin beyond their contig, first {gene['gene_id']} ({gene['symbol']}) at "
+            f"{contig}:{gene['tss'] + 1:,} (1-based); {contig} in {genome.path} spans "
+            f"{genome.starts[contig] + 1:,}-{genome.contigs[contig]:,}. Are annotation and genome of one assembly? A "
+            "piece of a contig needs its offset"
+        )
