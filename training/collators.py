@@ -97,7 +97,9 @@ class MaskedGeneCollator:
 
     def __post_init__(self) -> None:
         if not 0 < self.mlm_probability <= 1:
-            raise ValueError(f"mlm_probability is {self.mlm_probability}: the share of masked genes is above 0, up to 1")
+            raise ValueError(
+                f"mlm_probability is {self.mlm_probability}: the share of masked genes is above 0, up to 1"
+            )
         if min(self.mask_replace_prob, self.random_replace_prob) < 0 or (
             self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9
         ):

@@ -50,7 +50,9 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
     ) -> None:
         self.lengths = np.asarray(lengths)
         if self.lengths.ndim != 1 or not len(self.lengths):
-            raise ValueError(f"lengths have shape {self.lengths.shape}: expected one length a cell, and at least a cell")
+            raise ValueError(
+                f"lengths have shape {self.lengths.shape}: expected one length a cell, and at least a cell"
+            )
         sizes = {"batch_size": batch_size, "megabatch_size": megabatch_size, "world_size": world_size}
         for name, size in sizes.items():
             if size < 1:

@@ -1,0 +1,98 @@
+"""The output folder of a run: checkpoints to resume from, and a final model that is there whole or not at all."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+_STAGED = ".model-being-written"
+_IGNORED_IN_CONFIG = {"transformers_version", "architectures", "auto_map", "dtype", "torch_dtype", "_name_or_path"}
+
+
+def require_fresh_or_resumed(output_dir: str | None, *, resume: bool) -> Path:
+    """The output folder, made if need be.
+
+    Raises:
+        FileExistsError: where it holds a model or checkpoints, and the run is not to be resumed.
+        ValueError: where it is not set.
+    """
+    if not output_dir:
+        raise ValueError("output_dir is not set: give the folder for the model (--output-dir DIR)")
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = sorted(path.name for path in folder.iterdir() if path.name == CONFIG or _step(path) is not None)
+    if held and not resume:
+        raise FileExistsError(
+            f"{folder} holds an earlier run ({', '.join(held[:3])}): go on with it (--resume), or give another folder"
+        )
+    return folder
+
+
+def last_whole_checkpoint(output_dir: Path, *, processes: int = 1) -> Path | None:
+    """The newest checkpoint with all it takes to resume; half ones, of a killed run or a full disk, are passed over."""
+    for folder in sorted((path for path in output_dir.iterdir() if _step(path) is not None), key=_step, reverse=True):
+        lacking = _lacking(folder, processes)
+        if not lacking:
+            return folder
+        logger.warning("%s is not a whole checkpoint (no %s), and is passed over", folder, ", ".join(lacking))
+    return None
+
+
+def require_same_model(checkpoint: Path, config: PretrainedConfig) -> None:
+    """Raise ValueError, naming both values, where a checkpoint's model is not the one that the settings describe."""
+    saved = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+    now = json.loads(config.to_json_string(use_diff=False))
+    changed = sorted(
+        name for name in saved.keys() & now.keys() if saved[name] != now[name] and name not in _IGNORED_IN_CONFIG
+    )
+    if changed:
+        shown = "; ".join(f"{name} was {_short(saved[name])} and is {_short(now[name])}" for name in changed)
+        raise ValueError(f"{checkpoint} cannot be resumed: {shown}. Give the settings that it was made with")
+
+
+def write_whole(output_dir: Path, write: Callable[[Path], None], *, is_main_process: bool = True) -> None:
+    """Write a model with `write(folder)` beside its place, then move it there, config.json last.
+
+    All processes call it, since saving may gather weights; the main one moves. A folder without config.json cannot be
+    loaded, so a run that is killed, or a disk that is full, leaves no half that looks whole.
+    """
+    staged = output_dir / _STAGED
+    if is_main_process:
+        shutil.rmtree(staged, ignore_errors=True)
+    write(staged)
+    if not is_main_process:
+        return
+    (output_dir / CONFIG).unlink(missing_ok=True)
+    for path in sorted(staged.iterdir(), key=lambda path: path.name == CONFIG):
+        path.replace(output_dir / path.name)
+    staged.rmdir()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that people read."""
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _lacking(checkpoint: Path, processes: int) -> list[str]:
+    """Files that a checkpoint should have: trainer_state.json is the last that the main process writes."""
+    random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    expected = [CONFIG, "trainer_state.json", *random_states]
+    return [name for name in expected if not (checkpoint / name).is_file()]
+
+
+def _step(path: Path) -> int:
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match.group(1)) if match and path.is_dir() else None  # type: ignore[return-value]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,266 @@
+"""Pre-train Bio-DTA on tokenised cells, for `accelerate launch`, `torchrun` or plain Python.
+
+    accelerate launch training/run_mlm.py --cells CELLS --gene-features FEATURES.safetensors --output-dir MODEL
+    accelerate launch training/run_mlm.py training/configs/bio_dta.yaml --output-dir MODEL
+    accelerate launch -m omics_transformers.training.run_mlm ...
+
+Source: "Multi-modal single-cell foundation models via dynamic token adaptation", "Model architecture and training".
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
+from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
+from omics_transformers.training.collators import MaskedGeneCollator
+from omics_transformers.training.gene_frequency_baseline import gene_frequency_perplexities
+from omics_transformers.training.interruption import SaveAtInterrupt
+from omics_transformers.training.model_card import write_model_card
+from omics_transformers.training.pretraining_arguments import (
+    Arguments,
+    DataArguments,
+    ModelArguments,
+    PretrainingArguments,
+    parse_arguments,
+)
+from omics_transformers.training.pretraining_data import PretrainingData, prepare_pretraining_data
+from omics_transformers.training.pretraining_output import (
+    last_whole_checkpoint,
+    require_fresh_or_resumed,
+    require_same_model,
+    write_json,
+    write_whole,
+)
+from omics_transformers.training.trainer import MaskedGeneTrainer
+
+logger = logging.getLogger("omics_transformers.training.run_mlm")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see `--help`."""
+    parsed = parse_arguments(arguments)
+    logging.basicConfig(
+        level=parsed[2].get_process_log_level() if parsed[2].should_log else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("omics_transformers").setLevel(logging.INFO if parsed[2].should_log else logging.WARNING)
+    try:
+        pretrain(*parsed)
+    except KeyboardInterrupt:
+        sys.exit(130)  # what shells report for Ctrl-C
+
+
+def pretrain(
+    model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: PretrainingArguments
+) -> dict[str, Any]:
+    """Train, evaluate, and write model, tokenizer, gene features, metrics and model card to `output_dir`.
+
+    Returns:
+        The metrics, as in metrics.json: `training` and `held_out` (loss, perplexity and accuracy a masked token, and
+        the perplexities of gene frequencies alone), and `data`, what was left out.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: for files and settings that do not fit, before training begins.
+        KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
+    """
+    arguments = (model_arguments, data_arguments, training_arguments)
+    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=_resumes(training_arguments))
+    logger.info("settings: %s", json.dumps(_settings(arguments), indent=2, default=str))
+    set_seed(training_arguments.seed)
+    with training_arguments.main_process_first(desc="reading cells"):
+        data = prepare_pretraining_data(
+            data_arguments,
+            reads_dna=model_arguments.adapter_type != "none",
+            max_length=model_arguments.max_position_embeddings,
+            seed=training_arguments.seed,
+        )
+    model = make_model(model_arguments, data)
+    trainer = _make_trainer(arguments, data, model)
+    _train(trainer, _checkpoint(training_arguments, output_dir, model.config))
+    metrics = _metrics(trainer, data)
+    _write(output_dir, trainer, data, arguments, metrics)
+    return metrics
+
+
+def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMaskedLM:
+    """A model with random weights that fits the vocabulary and the DNA features.
+
+    Raises:
+        ValueError: where the sizes do not fit each other, or `difference` is asked of a run without donors.
+    """
+    features = data.gene_features
+    if features is not None and arguments.variant_encoding == "difference" and data.donor_variants is None:
+        raise ValueError(
+            "variant_encoding is difference, and no cell carries a donor's DNA, so differences cannot be learned: set "
+            "donor_column (with features embedded from the donors' VCF), or variant_encoding replace"
+        )
+    if arguments.hidden_size % arguments.num_attention_heads:
+        raise ValueError(
+            f"hidden_size {arguments.hidden_size} is no multiple of num_attention_heads {arguments.num_attention_heads}"
+        )
+    fields = {name: value for name, value in dataclasses.asdict(arguments).items() if value is not None}
+    dna = (
+        {}
+        if features is None
+        else {
+            "dna_feature_size": features.features.shape[1],
+            "gene_features_metadata": dict(features.metadata),
+        }
+    )
+    config = BioDTAConfig(
+        vocab_size=len(data.vocabulary),
+        gene_ids=data.vocabulary.tokens,
+        num_special_tokens=data.vocabulary.num_special_tokens,
+        **fields,
+        **dna,
+    )
+    model = BioDTAForMaskedLM(config)
+    if features is not None:
+        model.set_gene_features(torch.from_numpy(features.features))
+    if features is not None and data.donor_variants is not None and len(data.donor_variants.features):
+        genes = torch.from_numpy(features.donor_feature_genes).long()
+        model.set_variant_scale(data.donor_variants.features, genes)
+    return model
+
+
+def _make_trainer(arguments: Arguments, data: PretrainingData, model: BioDTAForMaskedLM) -> MaskedGeneTrainer:
+    _, data_arguments, training_arguments = arguments
+    in_memory_of_model = training_arguments.device.type == "cpu" and training_arguments.dataloader_num_workers == 0
+    collator = MaskedGeneCollator(
+        vocab_size=len(data.vocabulary),
+        num_special_tokens=data.vocabulary.num_special_tokens,
+        mlm_probability=data_arguments.mlm_probability,
+        pad_to_multiple_of=data_arguments.pad_to_multiple_of,
+        seed=training_arguments.seed,
+        donor_variants=data.donor_variants,
+        gather_variants=not in_memory_of_model,
+    )
+    return MaskedGeneTrainer(
+        model=model,
+        args=training_arguments,
+        data_collator=collator,
+        train_dataset=data.training,
+        eval_dataset=data.held_out,
+        processing_class=data.vocabulary.tokenizer(model.config.max_position_embeddings),
+        megabatch_size=data_arguments.megabatch_size,
+        callbacks=[SaveAtInterrupt()],
+    )
+
+
+def _train(trainer: MaskedGeneTrainer, checkpoint: Path | None) -> None:
+    interrupt = next(cb for cb in trainer.callback_handler.callbacks if isinstance(cb, SaveAtInterrupt))
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        interrupt.restore()
+    if interrupt.interrupted:
+        logger.warning("stopped at step %d; go on with --resume", trainer.state.global_step)
+        raise KeyboardInterrupt
+
+
+def _resumes(arguments: PretrainingArguments) -> bool:
+    return arguments.resume or arguments.resume_from_checkpoint is not None
+
+
+def _checkpoint(arguments: PretrainingArguments, output_dir: Path, config: BioDTAConfig) -> Path | None:
+    """The checkpoint to go on from, if the run is to be resumed and there is one."""
+    checkpoint = Path(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
+    if checkpoint is None and arguments.resume:
+        checkpoint = last_whole_checkpoint(output_dir, processes=arguments.world_size)
+        logger.info("resuming from %s", checkpoint or f"the start: {output_dir} has no whole checkpoint")
+    if checkpoint is not None:
+        require_same_model(checkpoint, config)
+    return checkpoint
+
+
+def _metrics(trainer: MaskedGeneTrainer, data: PretrainingData) -> dict[str, Any]:
+    history = [entry for entry in trainer.state.log_history if "train_loss" in entry]
+    metrics: dict[str, Any] = {"training": history[-1] if history else {}, "held_out": {}, "data": data.report}
+    if data.held_out is not None:
+        evaluated = trainer.evaluate()
+        assert isinstance(trainer.data_collator, MaskedGeneCollator)
+        if trainer.is_world_process_zero():
+            evaluated |= gene_frequency_perplexities(data.training, data.held_out, trainer.data_collator)
+        metrics["held_out"] = {
+            name.removeprefix("eval_"): value for name, value in evaluated.items() if not _is_speed(name)
+        }
+        logger.info("held-out cells: %s", metrics["held_out"])
+    return metrics
+
+
+def _is_speed(name: str) -> bool:
+    return name.endswith(("_runtime", "_per_second", "_time", "epoch"))
+
+
+def _write(
+    output_dir: Path,
+    trainer: MaskedGeneTrainer,
+    data: PretrainingData,
+    arguments: Arguments,
+    metrics: dict[str, Any],
+) -> None:
+    def write(folder: Path) -> None:
+        trainer.save_model(str(folder))
+        if trainer.is_world_process_zero():
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
+            write_json(folder / "arguments.json", _settings(arguments))
+            write_json(folder / "metrics.json", metrics)
+            if data.gene_features is not None and arguments[1].gene_features:
+                shutil.copyfile(arguments[1].gene_features, folder / "gene_features.safetensors")
+            _write_card(folder, output_dir.name, trainer, data, arguments, metrics)
+
+    write_whole(output_dir, write, is_main_process=trainer.is_world_process_zero())
+    logger.info("model, tokenizer, metrics and card are in %s", output_dir)
+
+
+def _write_card(
+    folder: Path,
+    name: str,
+    trainer: MaskedGeneTrainer,
+    data: PretrainingData,
+    arguments: Arguments,
+    metrics: dict[str, Any],
+) -> None:
+    training = arguments[2]
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    features = data.gene_features
+    write_model_card(
+        folder,
+        model_name=name,
+        adapter_type=arguments[0].adapter_type,
+        config=model.config,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gene_features_metadata={} if features is None else features.metadata,
+        data_arguments=arguments[1],
+        report=data.report,
+        donors=len(features.donors or []) if features is not None and data.donor_variants is not None else 0,
+        steps=trainer.state.global_step,
+        cells_a_step=training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
+        learning_rate=training.learning_rate,
+        metrics=metrics["held_out"],
+    )
+
+
+def _settings(arguments: Arguments) -> dict[str, Any]:
+    """All settings as they were resolved, for the log and arguments.json."""
+    model, data, training = arguments
+    return {
+        "model": dataclasses.asdict(model),
+        "data": dataclasses.asdict(data),
+        "training": {name: value for name, value in training.to_dict().items() if value not in (None, "", [], {})},
+        "processes": training.world_size,
+        "device": str(training.device),
+    }
+
+
+if __name__ == "__main__":
+    main()
