@@ -276,31 +276,26 @@ def plan_cells(
         all_tokens = tokens
     unit_medians = dict.fromkeys(all_tokens, 1.0)
     unranked = CellsPlan(settings, inputs, make_ranking(all_tokens, unit_medians, special_tokens), schema, tables)
-    found = _derive_medians(unranked, opened, threads, folder)
+    earlier = folder.kept("medians") if folder else None
+    found = NonZeroMedians.from_json(earlier) if earlier else _derive_medians(unranked, opened, threads)
     ranking = ranking_from_corpus(unranked.ranking.genes, found, tokens, special_tokens)
+    if folder and not earlier:
+        folder.keep("medians", found.to_json())
     return dataclasses.replace(unranked, ranking=ranking)
 
 
-def _derive_medians(
-    plan: CellsPlan, opened: OpenInputs, threads: int, folder: RankTokenFolder | None
-) -> NonZeroMedians:
-    """Medians over the kept cells of all inputs; kept in the folder for a resumed build."""
-    genes = plan.ranking.genes
-    earlier = folder.kept("medians") if folder else None
-    if earlier is not None:
-        return NonZeroMedians.from_json(earlier)
+def _derive_medians(plan: CellsPlan, opened: OpenInputs, threads: int) -> NonZeroMedians:
+    """Medians over the kept cells of all inputs."""
+    n_genes = len(plan.ranking.genes)
     whole_inputs = plan.shards(cells_per_shard=max(1, *(one.n_cells for one in plan.inputs)))
 
     def one_pass() -> Iterator[CellValues]:
         with _progress(plan, "medians") as progress:
             for job in plan.jobs(whole_inputs, opened):
-                yield from normalised_chunks(job, opened, n_genes=len(genes), threads=threads)
+                yield from normalised_chunks(job, opened, n_genes=n_genes, threads=threads)
                 progress.update(job.stop - job.start)
 
-    found = non_zero_medians(one_pass, len(genes))
-    if folder:
-        folder.keep("medians", found.to_json())
-    return found
+    return non_zero_medians(one_pass, n_genes)
 
 
 def _write_shards(
@@ -366,6 +361,7 @@ def _write_documents(plan: CellsPlan, folder: RankTokenFolder) -> CellsReport:
         given=[name for name, table in plan.tables._asdict().items() if table is not None],
     )
     if not report.n_written:
+        folder.discard()
         raise ValueError(f"none of the {report.n_cells} cells is left: {report.dropped}")
     folder.write_json(TOKEN_DICTIONARY, plan.ranking.token_dictionary)
     folder.write_json(GENE_MEDIANS, plan.ranking.gene_medians)

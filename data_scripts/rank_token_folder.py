@@ -107,6 +107,10 @@ class RankTokenFolder:
         self._folder.replace(self.output)
         shutil.rmtree(self._progress)
 
+    def discard(self) -> None:
+        """Drops what was staged: there is nothing to resume."""
+        shutil.rmtree(self._progress)
+
     def _refuse_existing_output(self) -> None:
         if not self.output.exists() or (self.output.is_dir() and not any(self.output.iterdir())):
             return
