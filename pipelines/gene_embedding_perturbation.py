@@ -106,6 +106,7 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
         """
         # What is cheap to check comes before the cells are read.
         token_id, parsed, hidden_index = self._token_of(gene), parse_edit(edit), self._hidden_index(layer)
+        cells_a_call = self._cells_a_call(batch_size)
         sets = read_gene_sets(gene_sets)
         made = self._edited_features(parsed, token_id, dna_model)
         ranked = self.preprocess(
@@ -117,6 +118,8 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
             gene_features=gene_features,
         )
         chosen = _cells_with_gene(ranked, token_id, gene)
+        if self.model.dtype != torch.float32:
+            logger.warning("the model is in %s: shifts of small edits drown in its rounding", self.model.dtype)
         change = GeneEdit(parsed.kind, token_id, None if made is None else made.features)
         shams = self._sham_edits(ranked, chosen, change, sham_genes, seed)
         run = PerturbationRun(
@@ -127,9 +130,7 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
             progress=progress,
         )
         with self.device_placement():
-            moments, sham_moments = run.measure(
-                chosen, change, shams, batch_size or self._batch_size or DEFAULT_BATCH_SIZE
-            )
+            moments, sham_moments = run.measure(chosen, change, shams, cells_a_call)
         tokens, symbols = self._tokens(), self.tokenizer.gene_symbols
         table = gene_table(moments, tokens, symbols, edited_token=token_id, minimum_cells=minimum_cells)
         genes = add_sham_columns(table.genes, sham_moments) if shams else table.genes
@@ -172,10 +173,9 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
         return {}, {}, {}
 
     def _vocabulary(self) -> Vocabulary:
-        config = self.model.config
-        return Vocabulary(
-            config.vocab_size, _num_special_tokens(config), self.tokenizer.pad_token_id, self.tokenizer.mask_token_id
-        )
+        n_tokens = len(self.tokenizer)
+        n_special = n_tokens - len(self.tokenizer.decode_genes(range(n_tokens)))  # the first ids
+        return Vocabulary(n_tokens, n_special, self.tokenizer.pad_token_id, self.tokenizer.mask_token_id)
 
     def _tokens(self) -> list[str]:
         return self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
@@ -210,6 +210,12 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
             )
         return n_layers + layer
 
+    def _cells_a_call(self, batch_size: int | None) -> int:
+        chosen = batch_size if batch_size is not None else self._batch_size
+        if chosen is not None and chosen < 1:
+            raise ValueError(f"batch_size is {chosen}: give 1 or more cells a call, or None for {DEFAULT_BATCH_SIZE}")
+        return chosen or DEFAULT_BATCH_SIZE
+
     def _edited_features(self, edit: Edit, token_id: int, dna_model: Any) -> EditedFeatures | None:
         """What the edit makes of the gene's DNA features; None for edits of the token."""
         if edit.kind in WITHOUT_DNA:
@@ -235,7 +241,7 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
         if count == 0:
             return []
         n_cells = cells.cells_a_token(chosen, self.model.config.vocab_size)
-        n_cells[: _num_special_tokens(self.model.config)] = 0
+        n_cells[: self._vocabulary().num_special_tokens] = 0
         n_cells[edit.token_id] = 0
         candidates = np.flatnonzero(n_cells >= max(1.0, SMALLEST_SHAM_SHARE * len(chosen)))
         if not 0 < count <= len(candidates):
@@ -279,10 +285,6 @@ def _require_fitting_tokenizer(tokenizer: Any, config: Any) -> None:
             f"{len(differing):,} tokens of the tokenizer are not the model's, e.g. id {first} is {tokens[first]} in "
             f"the tokenizer and {gene_ids[first]} in the model: load both from the same folder"
         )
-
-
-def _num_special_tokens(config: Any) -> int:
-    return config.num_special_tokens
 
 
 def _cells_with_gene(cells: RankedCells, token_id: int, gene: str) -> np.ndarray:

@@ -147,6 +147,8 @@ def _features_of(sequences: list[str], dna_model: Any, settings: dict[str, Any],
             "an edit of the sequence needs a DNA model: give dna_model=EnformerForGeneFeatures.from_pretrained(...), "
             "the one that made the model's gene features"
         )
+    if hasattr(dna_model, "eval"):
+        dna_model.eval()  # batch statistics and dropout of training would change the features
     with torch.inference_mode():
         made = dna_model.gene_features(sequences, layer=settings["layer"], pool=settings["pool"])
     features = torch.as_tensor(made).float().cpu().numpy()

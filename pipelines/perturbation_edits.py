@@ -41,8 +41,11 @@ class OverexpressGene:
 class ReplaceFeatures:
     """Give the gene other DNA features, (dna_feature_size,) numbers made as the model's own were."""
 
-    features: np.ndarray
+    features: Any
     kind: ClassVar[str] = "features"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", torch.as_tensor(self.features).float().cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def parse_edit(edit: Any) -> Edit:
     if isinstance(edit, str) and _SEQUENCE.fullmatch(edit):
         return ReplaceSequence(edit)
     if isinstance(edit, np.ndarray | torch.Tensor | list | tuple):
-        return ReplaceFeatures(torch.as_tensor(edit).float().cpu().numpy())
+        return ReplaceFeatures(edit)
     raise ValueError(_unknown_edit(edit))
 
 

@@ -73,7 +73,7 @@ def _top_genes(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]], ed
     axes.set_yticks(np.arange(len(top)), _labels(top))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(top) - 0.4)
-    _legend(axes, top, gene_sets)
+    _legend(canvas, top, gene_sets)
     if column == "shift":
         axes.set_xlabel("shift of the contextual embedding (1 − mean cosine similarity)")
         axes.set_title(f"Genes that move most when {edited} is edited")
@@ -111,7 +111,8 @@ def _gene_sets(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]], ed
         axes.set_xlabel("shift (1 − mean cosine similarity)")
     else:
         axes.set_xlabel("log of the shift, less its mean under sham edits")
-        axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    if "genes of no set" in values:
+        axes.axvline(np.median(values["genes of no set"]), color=GREY, linewidth=0.8, zorder=0)
     axes.set_title(f"Shift of gene sets when {edited} is edited")
     caption = "Shift of the genes of each set, and of the genes of none; boxes show median and quartiles."
     return _finished(canvas, "gene_sets", caption)
@@ -185,7 +186,7 @@ def _label_points(axes: "Axes", genes: "pd.DataFrame", x: str, y: str) -> None:
         axes.annotate(label, (row[x], row[y]), xytext=(4, 3), textcoords="offset points", fontsize=7)
 
 
-def _legend(axes: "Axes", genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]]) -> None:
+def _legend(canvas: "Canvas", genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]]) -> None:
     from matplotlib.patches import Patch
 
     handles = [
@@ -195,7 +196,7 @@ def _legend(axes: "Axes", genes: "pd.DataFrame", gene_sets: Mapping[str, Sequenc
     ]
     if handles:
         handles.append(Patch(color=GREY, label="in no set"))
-        axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
+        canvas.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
 
 
 def _colours(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]]) -> list[str]:
