@@ -59,6 +59,10 @@ class BioDTAConfig(BertConfig):
         # A vocabulary-wide embedding exists, and can be tied to the head, only without an adapter.
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = self.adapter_type == "none"
+        # Copies of the pipelines' code beside the weights are for processes without the package; where this class comes
+        # from the package, so do its pipelines, and transformers must not ask for trust_remote_code.
+        if not __name__.startswith("transformers_modules."):
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     def validate_vocabulary(self) -> None:

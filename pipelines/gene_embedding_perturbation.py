@@ -155,6 +155,11 @@ class GeneEmbeddingPerturbationPipeline(Pipeline):
         members = {name: self._gene_ids_of(names) for name, names in sets.items()}
         return PerturbationResult(genes.drop(columns="token_id"), sets_table, summary, members)
 
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+        """Write model, tokenizer and this pipeline's code, so that the folder works without the package."""
+        super().save_pretrained(save_directory, **options)
+        self.model.config.__dict__.pop("custom_pipelines", None)  # the code lies in that folder only
+
     def preprocess(self, input_: Any, **options: Any) -> RankedCells:  # type: ignore[override]
         """Cells to rank tokens, cut to what the model takes; options as `read_cells`."""
         return read_cells(input_, self.tokenizer, max_length=self.model.config.max_position_embeddings, **options)
