@@ -1,9 +1,19 @@
-"""Fixtures that several test files share: the folder of real data, and the device."""
+"""Fixtures that several test files share: the folder of real data, the device, and a toy corpus."""
 
+import json
 import os
+import tempfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from omics_transformers.data_scripts.gene_features import GeneFeatures, write_gene_features
+
+# Before anything imports datasets, and for processes that tests start: leave the user's cache alone.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="omics_transformers_tests_")
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +29,47 @@ def data_folder() -> Path:
 def device(request: pytest.FixtureRequest) -> str:
     """Each test that takes it runs on the CPU, and with `-m gpu` on a CUDA device too."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `build cells` writes it, and gene_features.safetensors: 240 cells of four types and four donors.
+
+    Gene g of 40 belongs to type g % 4, and a cell expresses 4 to 9 genes of its own type, the lower the earlier: known
+    the type, a masked gene is one of ten. Each donor has its own promoter at every even gene.
+    """
+    folder = tmp_path_factory.mktemp("toy_corpus") / "cells"
+    (folder / "data").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    types = np.arange(240) % 4
+    genes = [np.sort(random.permutation(10)[: random.integers(4, 10)]) * 4 + kind for kind in types]
+    table = pa.table(
+        {
+            "input_ids": pa.array([cell + 2 for cell in genes], pa.list_(pa.uint16())),
+            "length": pa.array(map(len, genes), pa.int32()),
+            "donor": [f"donor{number // 4 % 4}" for number in range(240)],
+        }
+    )
+    pq.write_table(table, folder / "data" / "train-00000-of-00001.parquet", row_group_size=100)
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: data/*.parquet\n---\n")
+    gene_ids = [f"ENSG{number:011d}" for number in range(40)]
+    tokens = {token: number for number, token in enumerate(["<pad>", "<mask>", *gene_ids])}
+    (folder / "token_dictionary.json").write_text(json.dumps(tokens))
+    (folder / "gene_medians.json").write_text(json.dumps(dict.fromkeys(gene_ids, 2.0)))
+    features = random.normal(size=(40, 6)).astype(np.float32)
+    donor_genes = np.tile(np.arange(0, 40, 2, dtype=np.int32), 4)
+    index = np.full((4, 40), -1, dtype=np.int32)
+    index[:, ::2] = np.arange(80).reshape(4, 20)
+    write_gene_features(
+        folder / "gene_features.safetensors",
+        GeneFeatures(
+            gene_ids,
+            features,
+            {"assembly": "toy", "layer": "transformer", "window_bp": "1000"},
+            [f"donor{number}" for number in range(4)],
+            features[donor_genes] + 0.1 * random.normal(size=(80, 6)),
+            donor_genes,
+            index,
+        ),
+    )
+    return folder

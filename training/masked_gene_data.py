@@ -198,9 +198,15 @@ def _load(folder: Path) -> datasets.Dataset:
         return datasets.load_from_disk(str(folder)).flatten_indices()
     try:
         splits = datasets.load_dataset(str(folder))
-    except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError) as error:
+    except FileNotFoundError as error:
         raise ValueError(
             f"{folder} holds no Parquet files of cells: expected a folder that `build cells` wrote"
+        ) from error
+    except (pa.ArrowInvalid, datasets.exceptions.DatasetGenerationError) as error:
+        if isinstance(error.__cause__, OSError):  # a full disk, for one
+            raise error.__cause__ from None
+        raise ValueError(
+            f"{folder} holds no cells, or they cannot be read ({error.__cause__ or error}): build them again"
         ) from error
     if set(splits) != {"train"}:
         raise ValueError(f"{folder} has the splits {', '.join(splits)}: expected the one split `train`")
