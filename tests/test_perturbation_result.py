@@ -1,0 +1,116 @@
+"""Results on disk: every file, the same bytes again, all or nothing, and nothing else overwritten."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from omics_transformers.pipelines.perturbation_result import PerturbationResult
+
+FILES = ["figures", "genes.tsv", "report.html", "sets.tsv", "summary.json"]
+
+
+def make_result(n_genes: int = 12) -> PerturbationResult:
+    shifts = np.linspace(1e-9, 0.3, n_genes)[::-1]
+    genes = pd.DataFrame(
+        {
+            "gene_id": [f"ENSG{number}" for number in range(n_genes)],
+            "symbol": [f"SYM{number}" for number in range(n_genes)],
+            "n_cells": 7,
+            "cosine_mean": 1 - shifts,
+            "cosine_sd": np.nan,
+            "shift": shifts,
+            "rank": range(1, n_genes + 1),
+        }
+    )
+    sets = pd.DataFrame([{"gene_set": "targets", "n_given": 2, "n_tested": 2, "p_value": 0.01, "q_value": 0.01}])
+    summary = {
+        "gene_id": "ENSG99",
+        "symbol": "GATA4",
+        "edit": {"kind": "mask"},
+        "n_cells": 9,
+        "n_cells_with_gene": 7,
+        "n_cells_without_gene": 2,
+        "n_genes": n_genes,
+        "n_genes_in_fewer_cells_than_minimum": 0,
+        "minimum_cells": 1,
+        "edited_gene": {"shift": float("nan")},
+        "alternative": "greater",
+        "sham_genes": [],
+    }
+    return PerturbationResult(genes, sets, summary, {"targets": ["ENSG1", "ENSG2"]})
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_file_is_written(tmp_path: Path) -> None:
+    result = make_result()
+    folder = result.save(tmp_path / "deep" / "result")
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert sorted(path.suffix for path in (folder / "figures").iterdir()) == [".png"] * 3 + [".svg"] * 3
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "genes.tsv", sep="\t"), result.genes)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "sets.tsv", sep="\t"), result.sets)
+    summary = json.loads((folder / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert summary["edited_gene"] == {"shift": None} and summary["n_cells_without_gene"] == 2
+    assert [path.name for path in folder.parent.iterdir()] == ["result"]
+
+
+def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert content(make_result().save(tmp_path / "a")) == content(make_result().save(tmp_path / "b"))
+
+
+def test_the_report_alone(tmp_path: Path) -> None:
+    path = make_result().report(tmp_path / "new" / "page.html")
+    assert path.read_bytes() == (make_result().save(tmp_path / "all") / "report.html").read_bytes()
+    assert [file.name for file in path.parent.iterdir()] == ["page.html"]
+
+
+def test_an_earlier_result_is_replaced_only_on_purpose(tmp_path: Path) -> None:
+    make_result(5).save(tmp_path / "result")
+    before = content(tmp_path / "result")
+    with pytest.raises(FileExistsError, match="holds an earlier result"):
+        make_result().save(tmp_path / "result")
+    assert content(tmp_path / "result") == before
+    make_result().save(tmp_path / "result", overwrite=True)
+    assert content(tmp_path / "result") == content(make_result().save(tmp_path / "expected"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "result"]
+
+
+def test_other_files_are_never_lost(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"holds other files, e\.g\. thesis\.doc"):
+        make_result().save(tmp_path, overwrite=True)
+    with pytest.raises(FileExistsError, match="is a file"):
+        make_result().save(tmp_path / "thesis.doc", overwrite=True)
+    assert (tmp_path / "thesis.doc").read_text() == "years of work"
+
+
+def test_an_empty_folder_is_used(tmp_path: Path) -> None:
+    (tmp_path / "result").mkdir()
+    assert sorted(path.name for path in make_result().save(tmp_path / "result").iterdir()) == FILES
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+def test_what_fails_half_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*arguments: object) -> str:
+        raise error
+
+    make_result(5).save(tmp_path / "result")
+    before = content(tmp_path / "result")
+    monkeypatch.setattr("omics_transformers.pipelines.perturbation_result.render_report", fail)
+    with pytest.raises(type(error)):
+        make_result().save(tmp_path / "result", overwrite=True)
+    assert content(tmp_path / "result") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_no_genes_at_all(tmp_path: Path) -> None:
+    folder = make_result(0).save(tmp_path / "result")
+    assert list((folder / "figures").iterdir()) == []
+    assert (folder / "genes.tsv").read_text().startswith("gene_id\tsymbol")
