@@ -31,7 +31,7 @@ class EnformerConfig(PreTrainedConfig):
         weights_origin: where the weights came from, e.g. "random, seed 0"; None where unknown.
 
     Raises:
-        ValueError: where `dim` does not fit `heads` or `dim_divisible_by`.
+        StrictDataclassError: of huggingface_hub, where `dim` does not fit `heads` or `dim_divisible_by`.
     """
 
     model_type = "enformer"

@@ -100,7 +100,7 @@ class EnformerForGeneFeatures(Enformer):
         """
         _check_layer(layer)
         one_hot = sequences if isinstance(sequences, torch.Tensor) else str_to_one_hot(list(sequences))
-        self._check_window(one_hot, pool)
+        self.check_window(one_hot, pool)
         states = one_hot.to(self.device, self.dtype).transpose(1, 2)  # (batch, 4, bases)
         states = self.conv_tower(self.stem(states)).transpose(1, 2)  # (batch, positions, dim)
         if layer != "conv_tower":
@@ -119,7 +119,8 @@ class EnformerForGeneFeatures(Enformer):
         first = (positions - kept + 1) // 2  # the TSS is the first base of position `positions // 2`
         return states[:, first : first + kept]
 
-    def _check_window(self, one_hot: torch.Tensor, pool: Literal["all"] | int) -> None:
+    def check_window(self, one_hot: torch.Tensor, pool: Literal["all"] | int = "all") -> None:
+        """Raise a ValueError where `gene_features` cannot take this shape (batch, bases, 4) or pool."""
         if one_hot.ndim != 3 or one_hot.shape[2] != 4:
             raise ValueError(f"one-hot sequences have shape {tuple(one_hot.shape)}; expected (batch, bases, 4)")
         bases = one_hot.shape[1]
