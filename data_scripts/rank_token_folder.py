@@ -82,7 +82,7 @@ class RankTokenFolder:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def write_json(self, name: str, content: Any) -> None:
-        write_json(self._folder / name, content)
+        write_json(self._folder / name, content, indent=1 if name == REPORT else None)
 
     def write_text(self, name: str, text: str) -> None:
         _replace_text(self._folder / name, text)
@@ -151,9 +151,9 @@ def record_shard(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
     """Writes JSON whole or not at all."""
-    _replace_text(path, json.dumps(content, indent=1, ensure_ascii=False))
+    _replace_text(path, json.dumps(content, indent=indent, ensure_ascii=False))
 
 
 def _replace_text(path: Path, text: str) -> None:

@@ -103,19 +103,17 @@ def require_counts(
     if first_bad < 0:
         return
     row = int(np.searchsorted(indptr, first_bad, side="right")) - 1
-    where = f"first: {data[first_bad]:g} at cell {cell_ids[row]!r}, gene {genes[indices[first_bad]]!r}"
+    where = f"first: {data[first_bad]:g} at cell {str(cell_ids[row])!r}, gene {str(genes[indices[first_bad]])!r}"
     if n_not_finite:
         problem = f"{n_not_finite} values are NaN or infinite ({where})"
     elif n_negative:
         problem = f"{n_negative} values are negative ({where}), as in scaled or regressed-out data"
     else:
-        problem = (
-            f"{n_fractional} of {len(data)} values are not whole numbers ({where}); {_describe_scale(counts, largest)}"
-        )
+        problem = f"{n_fractional} of {len(data)} values are not whole numbers ({where}); {_describe_scale(counts, largest, n_fractional)}"
     raise ValueError(f"{source} does not hold counts: {problem}. Expected raw counts. {advice}".rstrip())
 
 
-def _describe_scale(counts: sp.csr_matrix, largest: float) -> str:
+def _describe_scale(counts: sp.csr_matrix, largest: float, n_fractional: int) -> str:
     """Says what fractional values look like: totals that agree between cells give normalisation away."""
     values = counts.astype(np.float64)
     totals = np.asarray(values.sum(axis=1)).ravel()
@@ -125,7 +123,8 @@ def _describe_scale(counts: sp.csr_matrix, largest: float) -> str:
         totals = np.asarray(values.expm1().sum(axis=1)).ravel()
         if _nearly_constant(totals):
             return f"exp(x) - 1 sums to {np.median(totals):.6g} in every cell: they look normalised and logged (log1p)"
-        return f"the largest value is {largest:.4g}: they look logged"
+        if n_fractional > 0.05 * len(counts.data):
+            return f"the largest value is {largest:.4g}: they look logged"
     return "totals differ between cells, so they may be estimated counts (alevin, SoupX): allow fractional counts if so"
 
 

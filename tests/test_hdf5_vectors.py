@@ -70,9 +70,7 @@ def test_a_damaged_chunk_is_named(tmp_path):
         damaged.write(b"\0" * 50)
     with h5py.File(path, "r") as file:
         vector = Hdf5Vector(file["x"], path)
-        with pytest.raises(
-            ValueError, match=r"damaged\.h5: /x cannot be read between 0 and 10 .*write it again"
-        ):
+        with pytest.raises(ValueError, match=r"damaged\.h5: /x cannot be read between 0 and 10 .*write it again"):
             vector.read(0, 10)
         vector.close()
 

@@ -126,10 +126,8 @@ def test_unsorted_and_repeated_column_indices_are_summed():
     values = normalise_cells(
         counts, np.arange(3, dtype=np.int32), n_genes=3, candidates=np.ones(1, bool), minimum_genes=1
     )
-    assert dict(zip(values.genes.tolist(), values.values.tolist(), strict=True)) == {
-        0: 5 / 9 * 10_000,
-        2: 4 / 9 * 10_000,
-    }
+    assert values.genes.tolist() == [0, 2]
+    assert values.values.tolist() == [5 / 9 * 10_000, 4 / 9 * 10_000]
 
 
 def normalised(counts):
@@ -168,7 +166,7 @@ def test_the_first_offender_is_named_by_cell_and_gene():
     counts = np.zeros((3, 4))
     counts[1, 2] = 1.5
     counts[2, 3] = 2
-    with pytest.raises(ValueError, match="1 of 2 values are not whole numbers .*1.5 at cell 'cell1', gene 'gene2'"):
+    with pytest.raises(ValueError, match=r"1 of 2 values are not whole numbers .*1\.5 at cell 'cell1', gene 'gene2'"):
         require(sp.csr_matrix(counts))
 
 
