@@ -114,7 +114,7 @@ def scan_inputs(
         barcode_hashes.append(pd.util.hash_array(cells["cell_id"].to_numpy(zero_copy_only=False)))
         schema = cells.drop_columns(["cell_id"]).schema
         inputs.append(CellInput(path, label, file.source, file.n_cells, resolved[key], schema))
-        del file.__dict__["obs"]  # one input's annotation at a time stays in memory
+        file.forget_obs()  # one input's annotation at a time stays in memory
     _require_unique_barcodes(inputs, barcode_hashes, opened)
     return inputs
 

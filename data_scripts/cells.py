@@ -110,9 +110,9 @@ def build_cells(
     settings = CellsSettings(reading, minimum_genes, max_length, tuple(special_tokens), chunk_cells, cells_per_shard)
     paths = input_paths(inputs)
     tables = read_tables(token_dictionary, gene_medians, gene_symbols, settings)
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
-    if processes < 1 or threads < 1:
+    if processes < 1 or (threads is not None and threads < 1):
         raise ValueError(f"processes is {processes} and threads {threads}; expected 1 or more of each")
+    threads = threads or max(1, _available_cores() // processes)
     opened = OpenInputs(reading)
     try:
         with RankTokenFolder(output, fingerprint(paths, settings, tables), overwrite=overwrite) as folder:
@@ -188,7 +188,9 @@ class CellsPlan:
             one = self.inputs[shard.input_number]
             if shard.input_number != current:
                 current = shard.input_number
-                cells, candidates = read_cells(opened.get(one.path), self.settings.reading, one.label)
+                file = opened.get(one.path)
+                cells, candidates = read_cells(file, self.settings.reading, one.label)
+                file.forget_obs()
                 cells = cells.cast(pa.schema([cells.schema.field("cell_id"), *self.schema]))
                 gene_of_column = genes_of_columns(one.genes, positions)
             yield ShardJob(
@@ -370,6 +372,10 @@ def _write_documents(plan: CellsPlan, folder: RankTokenFolder) -> CellsReport:
     folder.write_dropped_cells(paths)
     folder.write_text(CARD, data_card(report, plan.schema.names))
     return report
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _common_schema(inputs: Sequence[CellInput]) -> pa.Schema:

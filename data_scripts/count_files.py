@@ -63,6 +63,10 @@ class CountFile:
             raise ValueError(f"{self.path}: {len(obs)} cells are annotated, the matrix has {self.n_cells} rows")
         return obs.set_axis(obs.index.astype(str), axis=0)
 
+    def forget_obs(self) -> None:
+        """Gives back the memory of `obs`; it is read again when asked for."""
+        self.__dict__.pop("obs", None)
+
     def read(self, start: int, stop: int) -> sp.csr_matrix:
         """Counts of the cells `start` to `stop` (exclusive)."""
         return self.matrix.read(start, stop)

@@ -6,6 +6,7 @@ same values. Chunk layout: https://support.hdfgroup.org/documentation/hdf5/lates
 """
 
 import os
+import weakref
 import zlib
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Hdf5Vector:
         self._chunk_offsets, self._chunk_sizes = _chunk_places(dataset)
         self._shuffled = bool(dataset.shuffle)
         self._descriptor = os.open(path, os.O_RDONLY) if len(self._chunk_offsets) else -1
+        self._finalizer = weakref.finalize(self, os.close, self._descriptor) if self._descriptor >= 0 else None
 
     def __len__(self) -> int:
         return int(self._dataset.shape[0])
@@ -44,9 +46,9 @@ class Hdf5Vector:
             ) from error
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Closes the descriptor; done as well when the vector is collected."""
+        if self._finalizer is not None:
+            self._finalizer()
 
     def _read_chunks(self, start: int, stop: int) -> np.ndarray:
         length = self._dataset.chunks[0]

@@ -109,7 +109,8 @@ def require_counts(
     elif n_negative:
         problem = f"{n_negative} values are negative ({where}), as in scaled or regressed-out data"
     else:
-        problem = f"{n_fractional} of {len(data)} values are not whole numbers ({where}); {_describe_scale(counts, largest, n_fractional)}"
+        scale = _describe_scale(counts, largest, n_fractional)
+        problem = f"{n_fractional} of {len(data)} values are not whole numbers ({where}); {scale}"
     raise ValueError(f"{source} does not hold counts: {problem}. Expected raw counts. {advice}".rstrip())
 
 
