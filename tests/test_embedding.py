@@ -1,8 +1,5 @@
-"""Embedding from files to gene features: against one window at a time, stopped, resumed, cached, on two processes."""
+"""Embedding from files to gene features: against one window at a time, stopped, resumed, cached."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from omics_transformers.data_scripts.gene_features import read_gene_features
 from omics_transformers.data_scripts.genomes import reverse_complement
 from omics_transformers.modeling.modeling_enformer import EnformerForGeneFeatures
 from omics_transformers.training import embedding
@@ -226,38 +222,20 @@ def test_a_wrong_reference_allele_is_refused(folder: Path, tmp_path: Path) -> No
         embed(folder, tmp_path / "f.safetensors", vcf=tmp_path / "v.vcf")
 
 
-def launch(folder: Path, output: Path, launcher: list[str]) -> None:
-    script = Path(embedding.__file__).resolve().with_name("run_embedding.py")
-    options = ["--fasta", folder / "genome.fa", "--annotation", folder / "tss.tsv", "--model", folder / "enformer"]
-    options += ["--vcf", folder / "donors.vcf", "--window_bp", WINDOW, "--part_size", 2, "--output", output]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", *launcher, script, *options]
-    subprocess.run([str(part) for part in command], check=True, env=environment, timeout=240)
-
-
-def test_two_processes_write_the_bytes_that_one_writes(folder: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    launch(folder, one, ["accelerate.commands.launch", "--num_processes", "1", "--cpu"])
-    launch(folder, two, ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
-    assert one.read_bytes() == two.read_bytes()
-    assert len(read_gene_features(two).gene_ids) == len(GENES)
-
-
 @pytest.mark.real_data
 def test_real_promoters_of_both_chromosomes(data_folder: Path, folder: Path, tmp_path: Path) -> None:
+    annotation = data_folder / "annotation/ncbiRefSeq_genePred.hg19.txt.gz"
+    symbols = data_folder / "genesets/geneformer_v1_symbol_to_ensembl.json.gz"
+    tss = embedding.read_tss(annotation, gene_symbols=symbols)
     for contig, name in (("20", "chr20.GRCh37.fa.gz"), ("X", "chrX_first70Mb.GRCh37.fa.gz")):
-        tss = embedding.read_tss(
-            data_folder / "annotation/ncbiRefSeq_genePred.hg19.txt.gz",
-            gene_symbols=data_folder / "genesets/geneformer_v1_symbol_to_ensembl.json.gz",
-        )
         genes = tss[(tss["contig"] == f"chr{contig}") & (tss["tss"] < 69_000_000)]["gene_id"].tolist()[:12]
         found = embed_promoters(
             data_folder / "genome" / name,
-            data_folder / "annotation/ncbiRefSeq_genePred.hg19.txt.gz",
+            annotation,
             tmp_path / f"{contig}.safetensors",
             model=folder / "enformer",
             window_bp=4096,
-            gene_symbols=data_folder / "genesets/geneformer_v1_symbol_to_ensembl.json.gz",
+            gene_symbols=symbols,
             gene_ids=genes,
             assembly="hg19",
             progress=False,

@@ -8,14 +8,16 @@ end. A content hash over weights, sequences and settings tells finished work tha
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from ..data_scripts.annotations import TSSChoice, read_tss
@@ -112,7 +114,7 @@ def embed_promoters(
     """
     output = Path(output)
     _check_settings(output, batch_size, part_size, dtype, features_dtype, vcf)
-    process = PartialState()
+    process = process_state()
     tss = read_tss(
         annotation,
         tss_choice=tss_choice,
@@ -159,6 +161,12 @@ def embed_promoters(
         parts.remove()
     process.wait_for_everyone()
     return read_gene_features(output)
+
+
+def process_state() -> PartialState:
+    """Accelerate's view of this process. Left to itself it takes each of several CPU processes for the only one."""
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=use_cpu)
 
 
 @dataclass
@@ -223,6 +231,13 @@ def _compute(
     missing = set(parts.missing())
     mine = [part for part in parts.all[process.process_index :: process.num_processes] if part in missing]
     todo = sum(len(part) for part in mine)
+    logger.info(
+        "%d of %d windows to compute, %d of them here, over %d processes",
+        sum(len(part) for part in missing),
+        len(sequences),
+        todo,
+        process.num_processes,
+    )
     with tqdm(total=todo, unit="window", disable=not (progress and process.is_main_process)) as bar:
         for part in mine:
             batches = [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
@@ -303,7 +318,7 @@ def _is_finished(output: Path, content_hash: str, overwrite: bool) -> bool:
     return found == content_hash
 
 
-def _in_turn(process: PartialState, action: Any) -> None:
+def _in_turn(process: PartialState, action: Callable[[], None]) -> None:
     """All processes have looked at the disk before the main one changes it, and go on when it has."""
     process.wait_for_everyone()
     if process.is_main_process:
@@ -311,7 +326,7 @@ def _in_turn(process: PartialState, action: Any) -> None:
     process.wait_for_everyone()
 
 
-def _only_these(tss: Any, gene_ids: Sequence[str]) -> Any:
+def _only_these(tss: pd.DataFrame, gene_ids: Sequence[str]) -> pd.DataFrame:
     wanted = set(gene_ids)
     kept = tss[tss["gene_id"].isin(wanted)]
     if kept.empty:

@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import PartialState
 from transformers import HfArgumentParser
 
-from omics_transformers.training.embedding import embed_promoters
+from omics_transformers.training.embedding import embed_promoters, process_state
 
 logger = logging.getLogger("run_embedding")
 
@@ -65,13 +64,17 @@ class EmbeddingArguments:
 def main() -> None:
     """Read the options and embed; errors of the user's input end with one line, not a traceback."""
     arguments = _parse()
-    logging.basicConfig(level=logging.INFO if PartialState().is_main_process else logging.ERROR)
+    process = process_state()
+    logging.basicConfig(level=logging.INFO if process.is_main_process else logging.ERROR)
     try:
         settings = resolve(arguments)
         logger.info("settings: %s", settings)
         embed_promoters(**settings)
+        process.destroy_process_group()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on where this one was")
 
 
 def resolve(arguments: EmbeddingArguments) -> dict[str, Any]:
