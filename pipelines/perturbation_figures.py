@@ -20,6 +20,7 @@ SET_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 TOP_GENES = 20
 LABELLED_GENES = 8
 LARGEST_NUMBER_OF_SETS = 12
+LARGEST_SET_IN_COLOUR = 300  # a larger one would hide all other dots
 STYLE: Any = {
     "svg.hashsalt": "omics-transformers",
     "svg.fonttype": "none",
@@ -103,7 +104,13 @@ def _gene_sets(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[str]], ed
         axes.boxplot([found], positions=[row], orientation="horizontal", widths=0.5, showfliers=False, **_box(colour))
         drawn = found if len(found) <= 400 else generator.choice(found, 400, replace=False)
         axes.scatter(
-            drawn, row + generator.uniform(-0.18, 0.18, len(drawn)), s=4, color=colour, alpha=0.5, linewidths=0
+            drawn,
+            row + generator.uniform(-0.18, 0.18, len(drawn)),
+            s=4,
+            color=colour,
+            alpha=0.5,
+            linewidths=0,
+            rasterized=True,
         )
     axes.set_yticks(range(len(values)), [f"{_short(name)} ({len(found)})" for name, found in reversed(values.items())])
     if column == "shift":
@@ -123,14 +130,15 @@ def _shift_against_cells(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence
     shown = genes[genes["shift"] > 0]
     _scatter(axes, shown["n_cells"], shown["shift"], shown, gene_sets)
     if len(shown):
+        axes.set_xscale("log")
         axes.set_yscale("log")
         _label_points(axes, shown.head(LABELLED_GENES), "n_cells", "shift")
     axes.set_xlabel(f"cells that express the gene, among those that express {edited}")
     axes.set_ylabel("shift (1 − mean cosine similarity)")
     axes.set_title("Shift against expression")
     caption = (
-        "Each dot is a gene. Genes seen in few cells have less certain shifts, and often expressed genes may move more "
-        "or less than others whatever is edited."
+        f"Each dot is a gene; sets of more than {LARGEST_SET_IN_COLOUR} genes are not coloured. Genes in few cells "
+        "have less certain shifts, and often expressed genes may move more or less than others whatever is edited."
     )
     return _finished(canvas, "shift_against_cells", caption)
 
@@ -149,7 +157,7 @@ def _shift_against_sham(genes: "pd.DataFrame", gene_sets: Mapping[str, Sequence[
     axes.set_xlabel("usual shift: geometric mean under sham edits of other genes")
     axes.set_ylabel(f"shift when {edited} is edited")
     axes.set_title("Shift against the gene's usual shift")
-    caption = f"Genes above the dashed line move more when {edited} is edited than when other genes are."
+    caption = f"Genes above the dashed line, the median ratio, respond to {edited} more than a typical gene does."
     return _finished(canvas, "shift_against_sham", caption)
 
 
@@ -175,14 +183,21 @@ def _scatter(
     axes.scatter(x, y, s=8, color=GREY, alpha=0.5, linewidths=0, rasterized=True)
     for colour, (name, members) in zip(_set_colours(len(gene_sets)), gene_sets.items(), strict=True):
         inside = genes["gene_id"].isin(members)
-        if inside.any():
-            axes.scatter(x[inside], y[inside], s=16, color=colour, alpha=0.9, linewidths=0, label=_short(name))
+        if 0 < inside.sum() <= LARGEST_SET_IN_COLOUR:
+            axes.scatter(
+                x[inside], y[inside], s=16, color=colour, alpha=0.9, linewidths=0, label=_short(name), rasterized=True
+            )
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)
 
 
 def _label_points(axes: "Axes", genes: "pd.DataFrame", x: str, y: str) -> None:
+    placed: list[np.ndarray] = []
     for label, row in zip(_labels(genes), genes.to_dict("records"), strict=True):
+        place = axes.transData.transform((row[x], row[y]))
+        if any(abs(place[0] - other[0]) < 60 and abs(place[1] - other[1]) < 9 for other in placed):
+            continue  # it would be written over another
+        placed.append(place)
         axes.annotate(label, (row[x], row[y]), xytext=(4, 3), textcoords="offset points", fontsize=7)
 
 
