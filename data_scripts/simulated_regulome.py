@@ -34,26 +34,29 @@ class RegulomeSettings:
         promoter_bp: length of the stretch around each TSS in which all its motifs and variants lie.
         variable_sites: motif sites of a factor's promoter that differ among donors.
         neutral_variants: variants a gene that touch no motif.
-        cis_effect: change of a factor's log expression by one standard deviation of its activity among donors.
-        trans_effect: the same for its targets; half of the targets are repressed.
+        trans_effect: change of the log odds that a target is on, by one standard deviation of its factor's activity
+            among donors; half of the targets are repressed.
+        level_effect: change of a target's log expression where it is on, and of the factor's own, by the same.
         cell_noise: standard deviation of a factor's activity between cells of one donor, in those of its activity.
-        mean_counts: mean total counts of a cell.
-        factor_expression: expression of factors relative to other genes.
+        expressed_fraction: how often a gene is on in a cell; transcription comes in bursts.
+        factor_expressed_fraction: the same for factors.
+        mean_counts: counts of a gene where it is on.
     """
 
-    n_genes: int = 120
-    n_factors: int = 6
+    n_genes: int = 60
+    n_factors: int = 5
     targets_per_factor: int = 8
     n_donors: int = 200
     n_cells: int = 8_000
     promoter_bp: int = 1_024
     variable_sites: int = 4
     neutral_variants: int = 1
-    cis_effect: float = 0.6
-    trans_effect: float = 0.8
-    cell_noise: float = 0.5
-    mean_counts: float = 2_000.0
-    factor_expression: float = 0.5
+    trans_effect: float = 2.0
+    level_effect: float = 0.5
+    cell_noise: float = 0.3
+    expressed_fraction: float = 0.2
+    factor_expressed_fraction: float = 0.95
+    mean_counts: float = 20.0
 
     def __post_init__(self) -> None:
         regulated = self.n_factors * (1 + self.targets_per_factor)
@@ -68,6 +71,9 @@ class RegulomeSettings:
                 f"n_factors={self.n_factors}, targets_per_factor={self.targets_per_factor}, n_donors={self.n_donors}, "
                 f"n_cells={self.n_cells}"
             )
+        for name in ("expressed_fraction", "factor_expressed_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: a fraction between 0 and 1, neither included")
         needed = SITE_SPACING_BP * (2 * self.variable_sites + 2 + self.neutral_variants)
         if self.promoter_bp < needed:
             raise ValueError(f"promoter_bp is {self.promoter_bp}, and the sites asked for need {needed} bp: raise it")
@@ -84,7 +90,8 @@ class Regulome:
             changes).
         haplotypes: (variants, donors, 2) int8, 1 where the alternative allele is carried.
         intact_motifs: (donors, genes) float, copies in the promoter, mean of the two haplotypes.
-        network: factor, target (gene ids), weight (change of log expression by a standard deviation of activity).
+        network: factor, target (gene ids), weight (change of the log odds of being on by one standard deviation of
+            activity).
         counts: (cells, genes) int32 CSR.
         donor_of_cell: (cells,) int.
     """
@@ -253,25 +260,38 @@ def _draw_counts(
     donor_of_cell: np.ndarray,
     generator: np.random.Generator,
 ) -> sparse.csr_matrix:
-    """(cells, genes) Poisson counts of log-normal rates."""
-    place = pd.Series(np.arange(len(genes)), index=genes.gene_id)
+    """(cells, genes) counts: zero where the gene is off, Poisson of a log-normal rate where it is on."""
+    shape = (len(donor_of_cell), len(genes))
     factors = np.flatnonzero(genes.is_factor)
-    deviation = intact[:, factors].std(axis=0)
-    activity = (intact[:, factors] - intact[:, factors].mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    in_cell = activity[donor_of_cell]  # (cells, factors)
-    in_cell = in_cell + settings.cell_noise * generator.standard_normal(in_cell.shape)
-    effects = np.zeros((len(factors), len(genes)))
-    effects[np.arange(len(factors)), factors] = settings.cis_effect
-    factor_row = pd.Series(np.arange(len(factors)), index=genes.gene_id.to_numpy()[factors])
-    effects[factor_row[network.factor].to_numpy(), place[network.target].to_numpy()] = network.weight
-    baseline = generator.normal(0.0, 0.7, size=len(genes))
-    baseline[factors] = np.log(settings.factor_expression)
-    rate = np.exp(baseline + in_cell @ effects + generator.normal(0.0, 0.2, size=(len(in_cell), len(genes))))
-    total = settings.mean_counts * np.exp(generator.normal(0.0, 0.25, size=(len(in_cell), 1)))
-    # Expression is relative to the average cell's, not to this cell's: a factor's targets must not push all other genes
-    # down.
-    counts = generator.poisson(total * rate / rate.sum(axis=1).mean())
+    activity = _factor_activity(intact[:, factors])[donor_of_cell]  # (cells, factors)
+    activity = activity + settings.cell_noise * generator.standard_normal(activity.shape)
+    drive = activity @ _effects(genes, network)  # (cells, genes), change of log odds
+    fraction = np.where(genes.is_factor, settings.factor_expressed_fraction, settings.expressed_fraction)
+    log_odds = np.log(fraction / (1 - fraction)) + drive
+    log_odds += np.where(genes.is_factor, 0.0, generator.normal(0.0, 0.5, len(genes)))
+    is_on = generator.random(shape) < 1 / (1 + np.exp(-log_odds))
+    level = np.log(settings.mean_counts) + generator.normal(0.0, 0.5, len(genes))
+    level = level + settings.level_effect / settings.trans_effect * drive
+    level[:, factors] += settings.level_effect * activity
+    level += generator.normal(0.0, 0.7, shape) + generator.normal(0.0, 0.25, (shape[0], 1))
+    counts = is_on * generator.poisson(np.exp(level))
     return sparse.csr_matrix(counts.astype(np.int32))
+
+
+def _factor_activity(intact: np.ndarray) -> np.ndarray:
+    """(donors, factors) copies -> mean 0 and standard deviation 1 among donors; 0 where donors do not differ."""
+    deviation = intact.std(axis=0)
+    return (intact - intact.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+
+
+def _effects(genes: pd.DataFrame, network: pd.DataFrame) -> np.ndarray:
+    """(factors, genes) weights of the network."""
+    place = pd.Series(np.arange(len(genes)), index=genes.gene_id)
+    factor_ids = genes.gene_id[genes.is_factor]
+    factor_row = pd.Series(np.arange(len(factor_ids)), index=factor_ids)
+    effects = np.zeros((len(factor_ids), len(genes)))
+    effects[factor_row[network.factor].to_numpy(), place[network.target].to_numpy()] = network.weight
+    return effects
 
 
 def _write_genome(regulome: Regulome, path: Path) -> None:

@@ -37,4 +37,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-# register_when_needed()
+register_when_needed()

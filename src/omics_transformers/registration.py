@@ -9,7 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # model_type -> configuration, {Auto class: model}, tokenizer; each as "module:class".
@@ -33,6 +33,8 @@ PIPELINES = {
 
 _AUTO_CLASSES = "transformers.models.auto.modeling_auto"
 _PIPELINES = "transformers.pipelines"
+# Modules after whose import it may be time to register.
+_WATCHED = ("transformers.", f"{__package__}.modeling.", f"{__package__}.pipelines.")
 
 
 def register_when_needed() -> None:
@@ -52,7 +54,7 @@ _registered: set[str] = set()
 
 def _register_what_is_loaded() -> bool:
     """Register with each loaded part of transformers once; True when there is nothing left to wait for."""
-    if _transformers_is_loading():
+    if _something_is_loading():
         return False
     for part, register in ((_AUTO_CLASSES, _register_models), (_PIPELINES, _register_pipelines)):
         if part in sys.modules and part not in _registered:
@@ -61,12 +63,12 @@ def _register_what_is_loaded() -> bool:
     return len(_registered) == 2
 
 
-def _transformers_is_loading() -> bool:
-    """Whether a module of transformers is half way through its import: our classes could not be imported from it."""
+def _something_is_loading() -> bool:
+    """Whether a module of transformers or ours is half way through its import: its classes may not exist yet."""
     return any(
         getattr(module.__spec__, "_initializing", False)
         for name, module in list(sys.modules.items())
-        if name.startswith("transformers.") and getattr(module, "__spec__", None) is not None
+        if name.startswith(_WATCHED) and getattr(module, "__spec__", None) is not None
     )
 
 
@@ -92,14 +94,16 @@ def _register_pipelines() -> None:
 
 
 class _TransformersWatcher(MetaPathFinder):
-    """Finds transformers' modules as Python would, and looks after each import whether it is time to register."""
+    """Finds the watched modules as the other finders do, and looks after each import whether it is time to register."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith("transformers."):
+        if not fullname.startswith(_WATCHED):
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _RegisteringLoader(spec.loader, self)
         return spec
