@@ -80,7 +80,7 @@ def read_gene_features(path: str | Path) -> GeneFeatures:
         raise FileNotFoundError(f"no gene features at {path}: expected a .safetensors file that `embed` wrote")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = dict(sorted((file.metadata() or {}).items()))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}): make it again with `embed`") from error

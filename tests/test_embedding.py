@@ -1,5 +1,6 @@
 """Embedding from files to gene features: against one window at a time, stopped, resumed, cached."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,8 @@ def test_unchanged_input_is_not_computed_again_and_other_input_not_overwritten(
     assert (calls, output.read_bytes()) == ([], before)
     found = embed(folder, output, gene_ids=["G3", "G1", "absent"], overwrite=True)
     assert found.gene_ids == ["G1", "G3"]
+    report = json.loads(found.metadata["report"])
+    assert (report["genes"], report["annotation"]["gene_ids given"], report["left out"]) == (2, 3, {})
     assert sum(calls) == 2
 
 

@@ -151,6 +151,23 @@ def test_the_official_weights_get_their_own_gammas(monkeypatch: pytest.MonkeyPat
     assert seen["use_tf_gamma"] is False
 
 
+@pytest.mark.slow
+@pytest.mark.parity
+def test_the_published_window_with_the_official_gammas() -> None:
+    """196,608 bp; heads of 192 channels, for which the gammas of the official weights are made."""
+    sizes = {**SIZES, "dim": 192, "heads": 1, "depth": 1, "target_length": 896, "use_tf_gamma": True}
+    torch.manual_seed(0)
+    model = EnformerForGeneFeatures(EnformerConfig(**sizes)).eval()
+    model.transformer[0][0].fn[1].to_out.reset_parameters()
+    published = enformer_pytorch.Enformer(enformer_pytorch.config_enformer.EnformerConfig(**sizes)).eval()
+    published.load_state_dict(model.state_dict(), strict=False)
+    window = torch.eye(4)[torch.randint(0, 4, (1, 196_608))]
+    with torch.no_grad():
+        expected = published(window, return_only_embeddings=True)
+        assert expected.shape == (1, 896, 384)
+        torch.testing.assert_close(model.gene_features(window), expected.mean(dim=1), rtol=1e-4, atol=1e-6)
+
+
 def test_windows_that_the_model_cannot_take() -> None:
     model = EnformerForGeneFeatures(EnformerConfig(**SIZES))
     with pytest.raises(ValueError, match="multiple of 128 bp"):

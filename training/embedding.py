@@ -83,6 +83,7 @@ def embed_promoters(
 ) -> GeneFeatures:
     """Make the file of gene features.
 
+    The file's metadata say how it was made; `report` (JSON) counts what was left out on the way.
     Under `accelerate launch` each process does its share, and all return the result. A run that was stopped goes on
     where it was; a finished file with the same content hash is returned as it is.
 
@@ -123,8 +124,10 @@ def embed_promoters(
         alternative_contigs=alternative_contigs,
         table_coordinates=table_coordinates,
     )
+    report = tss.attrs["report"]
     if gene_ids is not None:
         tss = _only_these(tss, gene_ids)
+        report["gene_ids given"] = len(set(gene_ids))
     with open_genome(fasta, offsets=offsets, cache_folder=cache_folder) as genome:
         windows = promoter_windows(
             genome, tss, window_bp=window_bp, orient_by_strand=orient_by_strand, missing_contigs=missing_contigs
@@ -142,11 +145,12 @@ def embed_promoters(
             "model": embedder.name,
             "weights_origin": embedder.model.config.weights_origin or "",
             "orient_by_strand": str(orient_by_strand).lower(),
-            "tss_choice": tss.attrs.get("report", {}).get("tss_choice", tss_choice),
+            "tss_choice": report["tss_choice"],
             "compute_dtype": embedder.dtype,
             "features_dtype": features_dtype,
         }
         metadata["content_hash"] = _content_hash(embedder, sequences, metadata)
+        metadata["report"] = json.dumps(_report(report, sequences))
         if _is_finished(output, metadata["content_hash"], overwrite):
             logger.info("%s is up to date: nothing to compute", output)
             return read_gene_features(output)
@@ -277,6 +281,17 @@ def _read_donors(vcf: str | Path, genome: Genome, windows: PromoterWindows, poli
         logger.warning("%s has no variant in reach of any window: all donors are as the reference", vcf)
     check_reference(variants, genome)
     return donor_promoters(windows, variants)
+
+
+def _report(annotation_report: dict, sequences: PromoterSequences) -> dict:
+    """What was read and what was left out, for the metadata."""
+    windows, donors = sequences.windows, sequences.donors
+    report = {"annotation": annotation_report, "genes": len(windows), "left out": windows.report}
+    report["IUPAC letters read as N"] = windows.genome.ambiguous_letters
+    if donors is not None:
+        report["variants"] = donors.variants.report
+        report["distinct haplotypes"] = len(donors.haplotype_genes)
+    return report
 
 
 def _content_hash(embedder: _Embedder, sequences: PromoterSequences, metadata: dict[str, str]) -> str:
