@@ -77,6 +77,7 @@ def promoter_windows(
     window_bp: int = 196_608,
     orient_by_strand: bool = False,
     missing_contigs: Literal["error", "drop"] = "error",
+    beyond_contig: Literal["error", "drop"] = "error",
 ) -> PromoterWindows:
     """Lay a window around each TSS.
 
@@ -87,14 +88,17 @@ def promoter_windows(
         orient_by_strand: reverse-complement the windows of genes on the minus strand, so that transcription runs from
             left to right in all of them. Enformer's training and the paper leave them as on the plus strand.
         missing_contigs: what to do with genes on contigs that the genome lacks.
+        beyond_contig: what to do with genes whose TSS is outside the contig: the sign of another assembly, or of a file
+            that holds a piece of the contig only.
 
     Raises:
         ValueError: for a contig that the genome lacks, a TSS beyond its contig, or no gene left.
     """
     if window_bp < 1:
         raise ValueError(f"window_bp is {window_bp}; expected a positive number of base pairs")
-    if missing_contigs not in ("error", "drop"):
-        raise ValueError(f'missing_contigs is {missing_contigs!r}; expected "error" or "drop"')
+    for name, policy in (("missing_contigs", missing_contigs), ("beyond_contig", beyond_contig)):
+        if policy not in ("error", "drop"):
+            raise ValueError(f'{name} is {policy!r}; expected "error" or "drop"')
     names = {contig: genome.find(contig) for contig in tss["contig"].unique()}
     is_missing = tss["contig"].map(lambda contig: names[contig] is None)
     report = _report_missing(genome, tss, is_missing, missing_contigs)
@@ -102,7 +106,9 @@ def promoter_windows(
     if genes.empty:
         raise ValueError(f"no gene is left: none of the annotation's contigs is in {genome.path}")
     genes = genes.assign(contig=genes["contig"].map(names))
-    _check_within_contigs(genome, genes)
+    genes = _within_contigs(genome, genes, beyond_contig, report)
+    if genes.empty:
+        raise ValueError(f"no gene is left: all begin beyond the contigs of {genome.path}")
     # On the reverse complement, base i becomes base window_bp - 1 - i: the TSS shall be base window_bp // 2 there too.
     is_turned = orient_by_strand & (genes["strand"] == "-")
     before = np.where(is_turned, window_bp - 1 - window_bp // 2, window_bp // 2)
@@ -232,6 +238,7 @@ def build_promoters(
     protein_coding_only: bool = False,
     orient_by_strand: bool = False,
     missing_contigs: Literal["error", "drop"] = "error",
+    beyond_contig: Literal["error", "drop"] = "error",
     alternative_contigs: Literal["drop", "keep"] = "drop",
     table_coordinates: Literal["0-based", "1-based"] = "0-based",
     offsets: Mapping[str, int] | None = None,
@@ -259,7 +266,12 @@ def build_promoters(
     )
     with open_genome(fasta, offsets=offsets) as genome:
         windows = promoter_windows(
-            genome, tss, window_bp=window_bp, orient_by_strand=orient_by_strand, missing_contigs=missing_contigs
+            genome,
+            tss,
+            window_bp=window_bp,
+            orient_by_strand=orient_by_strand,
+            missing_contigs=missing_contigs,
+            beyond_contig=beyond_contig,
         )
         partial = output.with_name(output.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -338,15 +350,23 @@ def _report_missing(genome: Genome, tss: pd.DataFrame, is_missing: pd.Series, mi
     return {"genes on contigs that the genome lacks": int(is_missing.sum())}
 
 
-def _check_within_contigs(genome: Genome, genes: pd.DataFrame) -> None:
+def _within_contigs(genome: Genome, genes: pd.DataFrame, beyond_contig: str, report: dict[str, int]) -> pd.DataFrame:
     first, end = genes["contig"].map(genome.starts), genes["contig"].map(genome.contigs)
-    beyond = genes[(genes["tss"] < first) | (genes["tss"] >= end)]
-    if len(beyond):
-        gene = beyond.iloc[0]
-        contig = gene["contig"]
+    is_within = (genes["tss"] >= first) & (genes["tss"] < end)
+    if is_within.all():
+        return genes
+    number, gene = int((~is_within).sum()), genes[~is_within].iloc[0]
+    contig = gene["contig"]
+    found = (
+        f"{number:,} genes begin beyond their contig, first {gene['gene_id']} ({gene['symbol']}) at "
+        f"{contig}:{gene['tss'] + 1:,} (1-based); {contig} in {genome.path} spans "
+        f"{genome.starts[contig] + 1:,}-{genome.contigs[contig]:,}"
+    )
+    if beyond_contig == "error":
         raise ValueError(
-            f"{len(beyond):,} genes begin beyond their contig, first {gene['gene_id']} ({gene['symbol']}) at "
-            f"{contig}:{gene['tss'] + 1:,} (1-based); {contig} in {genome.path} spans "
-            f"{genome.starts[contig] + 1:,}-{genome.contigs[contig]:,}. Are annotation and genome of one assembly? A "
-            "piece of a contig needs its offset"
+            f"{found}. Are annotation and genome of one assembly? A piece of a contig needs its offset, and "
+            'beyond_contig="drop" leaves out the genes outside it'
         )
+    logger.warning("left out: %s", found)
+    report["genes that begin beyond their contig"] = number
+    return genes[is_within].reset_index(drop=True)

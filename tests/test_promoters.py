@@ -140,6 +140,12 @@ def test_contigs_that_the_genome_lacks(tmp_path: Path) -> None:
 def test_a_tss_beyond_the_contig_is_named(tss: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"first B \(b\) at 1:{tss + 1} .* spans 1-60"):
         promoter_windows(make_genome(tmp_path), make_tss(("A", "1", "+", 59), ("B", "1", "+", tss)))
+    genes = make_tss(("B", "1", "+", tss), ("A", "1", "+", 59))
+    windows = promoter_windows(make_genome(tmp_path), genes, beyond_contig="drop")
+    assert windows.genes["gene_id"].tolist() == ["A"]
+    assert windows.report == {"genes that begin beyond their contig": 1}
+    with pytest.raises(ValueError, match="all begin beyond"):
+        promoter_windows(make_genome(tmp_path), genes[:1], beyond_contig="drop")
 
 
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The script: launched by path on one and on two processes, its options, and errors in one line."""
 
+import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -59,6 +61,14 @@ def test_two_processes_write_the_bytes_that_one_writes(folder: Path, tmp_path: P
     assert (folder / "yaml.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     found = read_gene_features(tmp_path / "two.safetensors")
     assert (len(found.gene_ids), found.donors) == (5, ["ann", "bob"])
+
+
+def test_every_keyword_is_an_option() -> None:
+    keywords = set(inspect.signature(run_embedding.embed_promoters).parameters) - {"progress"}
+    assert {field.name for field in dataclasses.fields(EmbeddingArguments)} == keywords
+    defaults = {name: one.default for name, one in inspect.signature(run_embedding.embed_promoters).parameters.items()}
+    for field in dataclasses.fields(EmbeddingArguments):
+        assert field.default == defaults[field.name] or defaults[field.name] is inspect.Parameter.empty
 
 
 def test_options_become_keywords(folder: Path, tmp_path: Path) -> None:

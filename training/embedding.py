@@ -69,6 +69,7 @@ def embed_promoters(
     gene_symbols: Mapping[str, str] | str | Path | None = None,
     protein_coding_only: bool = False,
     missing_contigs: Literal["error", "drop"] = "error",
+    beyond_contig: Literal["error", "drop"] = "error",
     alternative_contigs: Literal["drop", "keep"] = "drop",
     table_coordinates: Literal["0-based", "1-based"] = "0-based",
     offsets: Mapping[str, int] | None = None,
@@ -100,7 +101,7 @@ def embed_promoters(
             one variant changes is near bfloat16's rounding.
         features_dtype: of `features` in the file; float32 with donors.
         tss_choice, gene_symbols, protein_coding_only, alternative_contigs, table_coordinates: as `read_tss`.
-        orient_by_strand, missing_contigs: as `promoter_windows`.
+        orient_by_strand, missing_contigs, beyond_contig: as `promoter_windows`.
         gene_ids: only these genes; those that the annotation lacks are logged.
         offsets, cache_folder: as `open_genome`.
         unphased, missing_genotypes, other_variants: as `read_phased_snvs`.
@@ -130,7 +131,12 @@ def embed_promoters(
         report["gene_ids given"] = len(set(gene_ids))
     with open_genome(fasta, offsets=offsets, cache_folder=cache_folder) as genome:
         windows = promoter_windows(
-            genome, tss, window_bp=window_bp, orient_by_strand=orient_by_strand, missing_contigs=missing_contigs
+            genome,
+            tss,
+            window_bp=window_bp,
+            orient_by_strand=orient_by_strand,
+            missing_contigs=missing_contigs,
+            beyond_contig=beyond_contig,
         )
         policies = {"unphased": unphased, "missing_genotypes": missing_genotypes, "other_variants": other_variants}
         donors = None if vcf is None else _read_donors(vcf, genome, windows, policies)

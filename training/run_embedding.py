@@ -49,6 +49,7 @@ class EmbeddingArguments:
     gene_symbols: str | None = _option(None, "JSON of symbol: gene id, for annotations that know symbols only")
     protein_coding_only: bool = _option(False, "only genes that the annotation says are protein-coding")
     missing_contigs: Literal["error", "drop"] = _option("error", "genes on contigs that the genome lacks")
+    beyond_contig: Literal["error", "drop"] = _option("error", "genes whose TSS is outside the contig")
     alternative_contigs: Literal["drop", "keep"] = _option("drop", "contigs named *_alt, *_fix, *_hap")
     table_coordinates: Literal["0-based", "1-based"] = _option("0-based", "of a table of TSSs")
     offsets: str | None = _option(None, 'JSON of contig: first coordinate, for pieces, e.g. {"22": 20000000}')
