@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _STAGED = ".model-being-written"
 _IGNORED_IN_CONFIG = {"transformers_version", "architectures", "auto_map", "dtype", "torch_dtype", "_name_or_path"}
 
@@ -59,10 +60,11 @@ def require_same_model(checkpoint: Path, config: PretrainedConfig) -> None:
 
 
 def write_whole(output_dir: Path, write: Callable[[Path], None], *, is_main_process: bool = True) -> None:
-    """Write a model with `write(folder)` beside its place, then move it there, config.json last.
+    """Write a model with `write(folder)` beside its place, then move it there, its weights last.
 
-    All processes call it, since saving may gather weights; the main one moves. A folder without config.json cannot be
-    loaded, so a run that is killed, or a disk that is full, leaves no half that looks whole.
+    All processes call it, since saving may gather weights; the main one moves. A folder without weights, or without the
+    index of their shards, cannot be loaded, so a run that is killed, or a disk that is full, leaves no half that looks
+    whole.
     """
     staged = output_dir / _STAGED
     if is_main_process:
@@ -70,8 +72,9 @@ def write_whole(output_dir: Path, write: Callable[[Path], None], *, is_main_proc
     write(staged)
     if not is_main_process:
         return
-    (output_dir / CONFIG).unlink(missing_ok=True)
-    for path in sorted(staged.iterdir(), key=lambda path: path.name == CONFIG):
+    for name in _WEIGHTS:
+        (output_dir / name).unlink(missing_ok=True)
+    for path in sorted(staged.iterdir(), key=lambda path: path.name in _WEIGHTS):
         path.replace(output_dir / path.name)
     staged.rmdir()
 
