@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from .cell_inputs import CellInput, InputReading, OpenInputs, genes_of_columns, read_cells, scan_inputs
 from .cells_report import CellsReport, data_card, make_report
+from .configuration_name import configuration_name
 from .gene_identifiers import read_gene_symbols, read_json
 from .gene_medians import NonZeroMedians, non_zero_medians
 from .gene_ranking import (
@@ -370,7 +371,7 @@ def _write_documents(plan: CellsPlan, folder: RankTokenFolder) -> CellsReport:
     folder.write_json(GENE_SYMBOLS, plan.gene_symbols())
     folder.write_json(REPORT, report.content)
     folder.write_dropped_cells(paths)
-    folder.write_text(CARD, data_card(report, plan.schema.names))
+    folder.write_text(CARD, data_card(report, plan.schema.names, configuration_name(paths)))
     return report
 
 

@@ -68,7 +68,7 @@ def make_report(
     )
 
 
-def data_card(report: CellsReport, obs_columns: Sequence[str]) -> str:
+def data_card(report: CellsReport, obs_columns: Sequence[str], configuration: str) -> str:
     """README.md of the folder: the configuration that `load_dataset` reads, then prose."""
     template = resources.files("omics_transformers.model_cards").joinpath("rank_tokens_dataset.md")
     settings = report.content["settings"]
@@ -76,6 +76,7 @@ def data_card(report: CellsReport, obs_columns: Sequence[str]) -> str:
     return (
         Template(template.read_text(encoding="utf-8"))
         .substitute(
+            configuration=configuration,
             n_written=f"{report.n_written:,}",
             n_cells=f"{report.n_cells:,}",
             n_genes=f"{report.n_genes:,}",

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .annotations import TSSChoice, read_tss
+from .configuration_name import configuration_name
 from .genomes import Genome, open_genome, reverse_complement
 from .variants import DonorVariants
 
@@ -276,7 +277,8 @@ def build_promoters(
         partial = output.with_name(output.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "data").mkdir(parents=True)
-        _write_parquet(windows, partial / "data" / "train-00000-of-00001.parquet")
+        table = partial / "data" / "train-00000-of-00001.parquet"
+        _write_parquet(windows, table)
         report = {
             "annotation": tss.attrs["report"],
             "windows": len(windows),
@@ -286,7 +288,8 @@ def build_promoters(
             "IUPAC letters read as N": genome.ambiguous_letters,
         }
     (partial / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (partial / "README.md").write_text(_DATA_CARD.format(window_bp=window_bp, tss_choice=tss_choice))
+    card = _DATA_CARD.format(configuration=configuration_name([table]), window_bp=window_bp, tss_choice=tss_choice)
+    (partial / "README.md").write_text(card)
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
     return report
@@ -309,7 +312,7 @@ def _write_parquet(windows: PromoterWindows, path: Path, *, windows_a_group: int
 
 _DATA_CARD = """---
 configs:
-- config_name: default
+- config_name: {configuration}
   data_files:
   - split: train
     path: data/*.parquet

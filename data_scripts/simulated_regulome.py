@@ -86,8 +86,8 @@ class Regulome:
     Attributes:
         genes: gene_id, symbol, contig, strand, tss (0-based), is_factor; a row a gene.
         contigs: name -> sequence, uint8 letters.
-        variants: contig, position (0-based), reference, alternative (letters), gene, breaks_or_makes (whether a motif
-            changes).
+        variants: contig, position (0-based), reference, alternative (letters), gene, motif_change (1 where it
+            makes a motif, -1 where it breaks one, 0 for neutral variants).
         haplotypes: (variants, donors, 2) int8, 1 where the alternative allele is carried.
         intact_motifs: (donors, genes) float, copies in the promoter, mean of the two haplotypes.
         network: factor, target (gene ids), weight (change of the log odds of being on by one standard deviation of
@@ -209,16 +209,15 @@ def _plant_motifs_and_variants(
         start = gene.tss - settings.promoter_bp // 2
         slots = start + SITE_SPACING_BP * generator.permutation(n_slots)
         n_variable = settings.variable_sites if gene.is_factor else 0
-        n_fixed = 1 if gene.is_factor else generator.integers(0, settings.variable_sites + 1)
+        n_fixed = 0 if gene.is_factor else generator.integers(0, settings.variable_sites + 1)
         for slot in slots[: n_variable + n_fixed]:
             sequence[slot : slot + len(motif)] = motif
         intact[index] = n_variable + n_fixed
-        for slot in slots[:n_variable]:
-            # Half of the sites are broken on the reference, so that an alternative allele makes a motif as often.
+        for site, slot in enumerate(slots[:n_variable]):
             position = slot + generator.integers(2, len(motif) - 2)
             other = _other_base(sequence[position], generator)
-            reference_is_broken = bool(generator.integers(2))
-            if reference_is_broken:
+            # Every second site is broken on the reference: there the alternative allele makes a motif.
+            if site % 2:
                 rows.append((gene.contig, position, other, sequence[position], index, 1))
                 sequence[position] = other
                 intact[index] -= 1

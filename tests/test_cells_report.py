@@ -40,7 +40,7 @@ def test_genes_shared_by_inputs_are_listed_once(report):
 
 
 def test_the_card_has_the_configuration_and_the_counts(report):
-    card = data_card(report, ["donor"])
+    card = data_card(report, ["donor"], "content-0123")
     _, header, text = card.split("---\n", 2)
     (configuration,) = yaml.safe_load(header)["configs"]
     assert configuration["data_files"] == [{"split": "train", "path": "data/*.parquet"}]

@@ -1,0 +1,374 @@
+"""The command `omics-transformers`: thin over the Python functions, which are imported when a command runs."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .version import __version__
+
+app = typer.Typer(
+    name="omics-transformers",
+    help="Models that read DNA, RNA and chromatin together.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+build = typer.Typer(help="Raw files to data sets that load_dataset reads.", no_args_is_help=True)
+app.add_typer(build, name="build")
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
+Symbols = Annotated[
+    Path | None, typer.Option(help="JSON (.gz too) of symbol: gene id, for files that know symbols only.")
+]
+Offsets = Annotated[
+    str | None, typer.Option(help='JSON of contig: first coordinate, for pieces of contigs, e.g. {"22": 20000000}.')
+]
+WindowBp = Annotated[int, typer.Option("--window-bp", help="Length of the window around each TSS, in bp.")]
+TssChoice = Annotated[
+    str, typer.Option(help="Transcript that gives the TSS: canonical, most_common, five_prime_most, median, longest.")
+]
+OrientByStrand = Annotated[bool, typer.Option("--orient-by-strand", help="Reverse-complement minus-strand windows.")]
+ProteinCodingOnly = Annotated[bool, typer.Option("--protein-coding-only", help="Only genes said to be protein-coding.")]
+MissingContigs = Annotated[str, typer.Option(help="Genes on contigs that the genome lacks: error, or drop and report.")]
+
+
+def main() -> None:
+    """Run the command; errors of the user's input end with one line that says how to mend them."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same demo.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """From nothing to perturbed genes: simulate, build, embed, train, perturb, and score against the planted truth.
+
+    Example: omics-transformers demo --output demo-output
+    """
+    from .demo import run_demo
+
+    typer.echo(run_demo(output, seed=seed, overwrite=overwrite))
+
+
+@app.command()
+def simulate(
+    output: Annotated[
+        Path, typer.Option(help="Folder to make: genome.fa, genes.gtf, variants.vcf, cells.h5ad, truth.tsv.")
+    ],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A size or strength, e.g. --set n_genes=200; see the docs.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a world with known truth, in the formats of real data.
+
+    Example: omics-transformers simulate --output world --seed 0 --set n_donors=100
+    """
+    from .data_scripts.simulated_regulome import simulate_regulome
+
+    chosen = dict(_name_and_number(setting) for setting in settings or [])
+    regulome = simulate_regulome(output, seed=seed, overwrite=overwrite, **chosen)
+    typer.echo(
+        f"{output}: {regulome.counts.shape[0]:,} cells, {len(regulome.genes):,} genes, "
+        f"{len(regulome.donors):,} donors, {len(regulome.network):,} planted links"
+    )
+
+
+@build.command("cells")
+def build_cells_command(
+    inputs: Annotated[list[Path], typer.Argument(help=".h5ad, .h5mu, 10x .h5 files or 10x mtx folders.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    token_dictionary: Annotated[
+        Path | None, typer.Option(help="JSON of gene id: token id; derived without it.")
+    ] = None,
+    gene_medians: Annotated[
+        Path | None, typer.Option(help="JSON of gene id: non-zero median; derived without it.")
+    ] = None,
+    gene_symbols: Symbols = None,
+    gene_id_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene ids; found without it.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with the raw counts; X without it.")] = None,
+    use_raw: Annotated[bool, typer.Option("--use-raw", help="Take counts from .raw.")] = False,
+    modality: Annotated[str, typer.Option(help="Modality of .h5mu files.")] = "rna",
+    minimum_genes: Annotated[int | None, typer.Option(help="Fewest expressed vocabulary genes of a kept cell.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Query on obs of cells to leave out: \"disease == 'cancer'\".")
+    ] = None,
+    obs_columns: Annotated[list[str] | None, typer.Option("--obs-column", help="Column of obs to carry along.")] = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens a cell.")] = 2048,
+    special_tokens: Annotated[
+        str, typer.Option(help="Comma-separated; add <cls>,<eos> to frame cells.")
+    ] = "<pad>,<mask>",
+    duplicate_barcodes: Annotated[
+        str, typer.Option(help="error, or prefix barcodes with their file's name.")
+    ] = "error",
+    allow_fractional: Annotated[bool, typer.Option("--allow-fractional", help="Take estimated counts.")] = False,
+    chunk_cells: Annotated[int, typer.Option(help="Cells in memory at a time, a thread.")] = 4096,
+    processes: Annotated[int, typer.Option(help="Worker processes; the bytes do not depend on it.")] = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Cells to rank tokens: genes of each cell in descending order of median-normalised expression.
+
+    Example: omics-transformers build cells heart.h5ad lung.h5ad --output cells --exclude "disease == 'cancer'"
+    """
+    from .data_scripts.cells import MINIMUM_GENES, build_cells
+
+    report = build_cells(
+        inputs,
+        output,
+        token_dictionary=token_dictionary,
+        gene_medians=gene_medians,
+        gene_symbols=gene_symbols,
+        gene_id_column=gene_id_column,
+        layer=layer,
+        use_raw=use_raw,
+        modality=modality,
+        minimum_genes=MINIMUM_GENES if minimum_genes is None else minimum_genes,
+        exclude=exclude,
+        obs_columns=obs_columns or (),
+        max_length=max_length,
+        special_tokens=tuple(special_tokens.split(",")),
+        duplicate_barcodes=duplicate_barcodes,
+        allow_fractional=allow_fractional,
+        chunk_cells=chunk_cells,
+        processes=processes,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: {report}")
+
+
+@build.command("promoters")
+def build_promoters_command(
+    genome: Annotated[Path, typer.Option(help="FASTA: plain, gzip or BGZF.")],
+    annotation: Annotated[Path, typer.Option(help="GTF, GFF3, UCSC genePred or a table of TSSs.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    window_bp: WindowBp = 196_608,
+    tss_choice: TssChoice = "canonical",
+    gene_symbols: Symbols = None,
+    protein_coding_only: ProteinCodingOnly = False,
+    orient_by_strand: OrientByStrand = False,
+    missing_contigs: MissingContigs = "error",
+    offsets: Offsets = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """The sequence around each gene's TSS, as a data set.
+
+    Example: omics-transformers build promoters --genome hg38.fa.gz --annotation genes.gtf.gz --output promoters
+    """
+    from .data_scripts.promoters import build_promoters
+
+    report = build_promoters(
+        genome,
+        annotation,
+        output,
+        window_bp=window_bp,
+        tss_choice=tss_choice,  # type: ignore[arg-type]
+        gene_symbols=gene_symbols,
+        protein_coding_only=protein_coding_only,
+        orient_by_strand=orient_by_strand,
+        missing_contigs=missing_contigs,  # type: ignore[arg-type]
+        offsets=_json(offsets),
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: {json.dumps(report)}")
+
+
+@app.command()
+def embed(
+    genome: Annotated[Path, typer.Option(help="FASTA: plain, gzip or BGZF.")],
+    annotation: Annotated[Path, typer.Option(help="GTF, GFF3, UCSC genePred or a table of TSSs.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub repository of an Enformer.")],
+    output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    vcf: Annotated[Path | None, typer.Option(help="Donors' phased SNVs.")] = None,
+    window_bp: WindowBp = 196_608,
+    layer: Annotated[str, typer.Option(help="final_pointwise, transformer or conv_tower.")] = "final_pointwise",
+    pool: Annotated[
+        str, typer.Option(help="Positions to average: all (the paper), or how many at the centre.")
+    ] = "all",
+    batch_size: Annotated[int, typer.Option(help="Windows that go through the model together.")] = 1,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; bfloat16 on a GPU without --vcf.")] = None,
+    features_dtype: Annotated[str, typer.Option(help="Precision in the file: float32 or float16.")] = "float32",
+    tss_choice: TssChoice = "canonical",
+    gene_symbols: Symbols = None,
+    genes: Annotated[Path | None, typer.Option(help="Only these: ids one a line, or a JSON token dictionary.")] = None,
+    protein_coding_only: ProteinCodingOnly = False,
+    orient_by_strand: OrientByStrand = False,
+    missing_contigs: MissingContigs = "error",
+    unphased: Annotated[str, typer.Option(help="Unphased heterozygous genotypes: error or as_written.")] = "error",
+    missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error or reference.")] = "error",
+    other_variants: Annotated[str, typer.Option(help="Variants that are no SNVs: error or drop.")] = "error",
+    assembly: Annotated[str | None, typer.Option(help="Name of the assembly, for the metadata.")] = None,
+    offsets: Offsets = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """DNA to gene features: each gene's window through an Enformer, averaged over positions. Stopped runs go on.
+
+    Several processes: accelerate launch -m omics_transformers.training.run_embedding, with the same options.
+
+    Example: omics-transformers embed --genome hg38.fa.gz --annotation genes.gtf.gz
+    --model EleutherAI/enformer-official-rough --output features.safetensors --assembly GRCh38
+    """
+    from .training.embedding import embed_promoters
+    from .training.run_embedding import EmbeddingArguments, resolve
+
+    arguments = EmbeddingArguments(
+        fasta=str(genome),
+        annotation=str(annotation),
+        output=str(output),
+        model=model,
+        vcf=None if vcf is None else str(vcf),
+        window_bp=window_bp,
+        layer=layer,  # type: ignore[arg-type]
+        pool=pool,
+        batch_size=batch_size,
+        dtype=dtype,  # type: ignore[arg-type]
+        features_dtype=features_dtype,  # type: ignore[arg-type]
+        tss_choice=tss_choice,  # type: ignore[arg-type]
+        gene_symbols=None if gene_symbols is None else str(gene_symbols),
+        gene_ids=None if genes is None else str(genes),
+        protein_coding_only=protein_coding_only,
+        orient_by_strand=orient_by_strand,
+        missing_contigs=missing_contigs,  # type: ignore[arg-type]
+        unphased=unphased,  # type: ignore[arg-type]
+        missing_genotypes=missing_genotypes,  # type: ignore[arg-type]
+        other_variants=other_variants,  # type: ignore[arg-type]
+        assembly=assembly,
+        offsets=offsets,
+        overwrite=overwrite,
+    )
+    made = embed_promoters(**resolve(arguments))
+    donors = (
+        ""
+        if made.donors is None or made.donor_features is None
+        else (f", {len(made.donor_features):,} distinct promoters of {len(made.donors):,} donors")
+    )
+    typer.echo(f"{output}: {made.features.shape[0]:,} genes x {made.features.shape[1]:,} features{donors}")
+
+
+@app.command()
+def perturb(
+    cells: Annotated[Path, typer.Argument(help=".h5ad, or a folder of `build cells`.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub repository of a Bio-DTA.")],
+    gene: Annotated[str, typer.Option(help="Gene id or symbol.")],
+    output: Annotated[Path, typer.Option(help="Folder for genes.tsv, sets.tsv, summary.json, report.html, figures/.")],
+    edit: Annotated[
+        str, typer.Option(help="delete, mask, overexpress, features, sequence or random-mutations.")
+    ] = "delete",
+    features: Annotated[Path | None, typer.Option(help=".npy of DNA features, for --edit features.")] = None,
+    sequence: Annotated[Path | None, typer.Option(help="FASTA of the edited window, for --edit sequence.")] = None,
+    mutations: Annotated[int, typer.Option(help="Bases that --edit random-mutations changes.")] = 10,
+    mutation_window_bp: Annotated[
+        int, typer.Option("--mutation-window-bp", help="... in this many bp at the TSS.")
+    ] = 500,
+    genome: Annotated[Path | None, typer.Option(help="FASTA that `embed` was given, for edits of sequence.")] = None,
+    annotation: Annotated[Path | None, typer.Option(help="Annotation that `embed` was given, likewise.")] = None,
+    gene_symbols: Symbols = None,
+    offsets: Offsets = None,
+    dna_model: Annotated[str | None, typer.Option(help="Enformer that made the gene features, likewise.")] = None,
+    gene_features: Annotated[
+        Path | None, typer.Option(help="Features with donors: each cell then carries its donor's DNA.")
+    ] = None,
+    donor_column: Annotated[str, typer.Option(help="Column that names each cell's donor.")] = "donor",
+    gene_sets: Annotated[
+        list[Path] | None, typer.Option("--gene-sets", help=".gmt, or a list of one gene a line; repeatable.")
+    ] = None,
+    alternative: Annotated[str, typer.Option(help="Sets' test: greater (shifts more), less, two-sided.")] = "greater",
+    minimum_cells: Annotated[int, typer.Option(help="Genes seen in fewer cells are counted and left out.")] = 10,
+    sham_genes: Annotated[int, typer.Option(help="Same edit at this many other genes, to normalise shifts.")] = 0,
+    layer: Annotated[int, typer.Option(help="0: the last layer's embeddings, -1: the penultimate's, ...")] = -1,
+    batch_size: Annotated[int, typer.Option(help="Cells a model call.")] = 16,
+    counts_layer: Annotated[str | None, typer.Option(help="Layer of the .h5ad with raw counts.")] = None,
+    use_raw: Annotated[bool, typer.Option("--use-raw", help="Take counts from .raw.")] = False,
+    gene_id_column: Annotated[str | None, typer.Option(help="Column of var with the gene ids.")] = None,
+    seed: Annotated[int, typer.Option(help="Of random mutations and sham genes.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; the best by default.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Change one gene by its DNA or its token, and see which genes' contextual embeddings move.
+
+    Example: omics-transformers perturb cells.h5ad --model bio-dta --gene GATA4 --edit delete --output gata4
+    """
+    from .perturbation import perturb as run
+
+    result = run(
+        cells,
+        output,
+        model=model,
+        gene=gene,
+        edit=edit,
+        features=features,
+        sequence=sequence,
+        mutations=mutations,
+        mutation_window_bp=mutation_window_bp,
+        genome=genome,
+        annotation=annotation,
+        gene_symbols=gene_symbols,
+        offsets=_json(offsets),
+        dna_model=dna_model,
+        gene_features=gene_features,
+        seed=seed,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        overwrite=overwrite,
+        donor_column=donor_column,
+        gene_sets=gene_sets,
+        alternative=alternative,
+        minimum_cells=minimum_cells,
+        sham_genes=sham_genes,
+        layer=layer,
+        batch_size=batch_size,
+        counts_layer=counts_layer,
+        use_raw=use_raw,
+        gene_id_column=gene_id_column,
+        progress=True,
+    )
+    typer.echo(result.genes.head(10).to_string(index=False))
+    typer.echo(f"{output / 'report.html'}: the report; tables and figures lie beside it")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"omics-transformers {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Models that read DNA, RNA and chromatin together."""
+
+
+def _name_and_number(setting: str) -> tuple[str, Any]:
+    name, _, value = setting.partition("=")
+    try:
+        return name, float(value) if "." in value or "e" in value else int(value)
+    except ValueError:
+        raise ValueError(f"--set {setting}: expected name=number, e.g. n_genes=200") from None
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+if __name__ == "__main__":
+    main()
