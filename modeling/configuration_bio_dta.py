@@ -24,6 +24,9 @@ class BioDTAConfig(BertConfig):
         adapter_hidden_size: width of the middle layer of the `mlp` adapter; `hidden_size` where None.
         variant_encoding: `replace` (the paper: a variant's features go through the adapter in place of the reference's)
             or `difference` (the adapter of the reference plus a second linear map of the difference to the reference).
+        feature_scaling: `standardize` (each feature has mean 0 and standard deviation 1 over genes) or `whiten` (so has
+            each principal direction of the features, and of the differences that variants make; learns faster where
+            features are much alike).
         gene_ids: the token of each id, special tokens included, `vocab_size` long; None where unknown.
         num_special_tokens: how many ids at the start of the vocabulary are special (`<pad>`, `<mask>`, ...).
         gene_features_metadata: how the DNA features were made (layer, pool, window_bp, model, assembly, ...), as in the
@@ -51,6 +54,7 @@ class BioDTAConfig(BertConfig):
     adapter_type: Literal["linear", "mlp", "none"] = "linear"
     adapter_hidden_size: int | None = None
     variant_encoding: Literal["replace", "difference"] = "replace"
+    feature_scaling: Literal["standardize", "whiten"] = "standardize"
     gene_ids: list[str] | None = None
     num_special_tokens: int = 2
     gene_features_metadata: dict[str, Any] | None = None

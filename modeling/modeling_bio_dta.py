@@ -29,6 +29,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_bio_dta import BioDTAConfig
+from .gene_feature_table import GeneFeatureTable
 
 
 @dataclass
@@ -48,87 +49,6 @@ class BioDTAMaskedLMOutput(ModelOutput):
     logits_indices: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class GeneFeatureTable(nn.Module):
-    """The frozen DNA features of the reference, by token id, and the statistics that standardise them.
-
-    Buffers: `features` (vocabulary, features), `mean` and `standard_deviation` (features,) over genes, and
-    `difference_scale` (1,): the root mean square of the variants' standardised differences to the reference, 1 where
-    unknown.
-    """
-
-    features: torch.Tensor
-    mean: torch.Tensor
-    standard_deviation: torch.Tensor
-    difference_scale: torch.Tensor
-
-    def __init__(self, config: BioDTAConfig) -> None:
-        super().__init__()
-        self.num_special_tokens = config.num_special_tokens
-        self.gene_ids = config.gene_ids
-        self.register_buffer("features", torch.zeros(config.vocab_size, config.dna_feature_size))
-        self.register_buffer("mean", torch.zeros(config.dna_feature_size))
-        self.register_buffer("standard_deviation", torch.zeros(config.dna_feature_size))  # zero: not set yet
-        self.register_buffer("difference_scale", torch.ones(1))
-        self._is_set = False
-
-    def standardized(self, features: torch.Tensor) -> torch.Tensor:
-        """(rows, features) raw -> (rows, features), mean 0 and standard deviation 1 over the genes of the table."""
-        return (features.float() - self.mean.float()) / self.standard_deviation.float()
-
-    def standardized_difference(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> torch.Tensor:
-        """(rows, features) of variants of the genes `gene_token_ids` (rows,) -> (rows, features), about 1 in size."""
-        difference = variant_features.float() - self.features[gene_token_ids].float()
-        return difference / (self.standard_deviation.float() * self.difference_scale.float())
-
-    @torch.no_grad()
-    def set(self, features: torch.Tensor) -> None:
-        """Take the reference's features, (vocabulary, features), and the mean and standard deviation over its genes."""
-        self._check(features)
-        genes = features[self.num_special_tokens :].double()
-        deviation = genes.std(dim=0, correction=0)
-        self.features.copy_(features)
-        self.features[: self.num_special_tokens] = 0
-        self.mean.copy_(genes.mean(dim=0))
-        # A feature that is the same for all genes stays 0 when standardised, and its differences keep their own unit.
-        self.standard_deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
-        self.difference_scale.fill_(1.0)
-        self._is_set = True
-
-    @torch.no_grad()
-    def set_difference_scale(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> None:
-        """Take the size of a typical variant's effect from (variants, features) of the genes (variants,)."""
-        self.difference_scale.fill_(1.0)
-        squares = self.standardized_difference(variant_features, gene_token_ids).double().square()
-        scale = squares.mean().sqrt()
-        if scale > 0:
-            self.difference_scale.fill_(scale.item())
-
-    def require_set(self) -> None:
-        if not self._is_set:
-            self._is_set = bool(self.standard_deviation.any())
-        if not self._is_set:
-            raise ValueError(
-                "the model has no gene features yet: call set_gene_features(features) with a tensor of shape "
-                f"(vocabulary {self.features.shape[0]}, dna_feature_size {self.features.shape[1]}), or load a saved "
-                'model; adapter_type="none" needs none'
-            )
-
-    def _check(self, features: torch.Tensor) -> None:
-        if features.shape != self.features.shape:
-            raise ValueError(
-                f"gene features have shape {tuple(features.shape)}, and the model expects (vocabulary, "
-                f"dna_feature_size) = {tuple(self.features.shape)}: one row a token id, special tokens first; make the "
-                "features with the layer and vocabulary that the model's configuration names"
-            )
-        bad = (~features[self.num_special_tokens :].isfinite()).any(dim=1).nonzero().flatten() + self.num_special_tokens
-        if len(bad):
-            names = [self.gene_ids[i] if self.gene_ids else f"token {i}" for i in bad[:5].tolist()]
-            raise ValueError(
-                f"{len(bad):,} genes have features that are not finite, e.g. {', '.join(names)}: every gene of the "
-                "vocabulary needs DNA features; make them, or take these genes out of the vocabulary"
-            )
 
 
 class GeneAdapter(nn.Module):
@@ -248,6 +168,9 @@ class BioDTAPreTrainedModel(BertPreTrainedModel):
             for buffer in (module.features, module.mean, module.standard_deviation):
                 init.zeros_(buffer)
             init.ones_(module.difference_scale)
+            if module.whitens:
+                for rotation in (module.rotation, module.difference_rotation):
+                    init.copy_(rotation, torch.eye(len(rotation)))
         elif isinstance(module, GeneTokenEmbeddings):
             self._init_adapters(module)
 
@@ -271,7 +194,7 @@ class BioDTAPreTrainedModel(BertPreTrainedModel):
         self._table().set(torch.as_tensor(features))
 
     def set_variant_scale(self, variant_features: torch.Tensor, gene_token_ids: torch.Tensor) -> None:
-        """Set the size of a typical variant's effect, by which `variant_encoding="difference"` divides differences.
+        """Set the scale of variants' effects, by which `variant_encoding="difference"` divides differences.
 
         Args:
             variant_features: (variants, dna_feature_size), e.g. all distinct promoters of the donors trained on.

@@ -167,7 +167,11 @@ def test_padding_has_no_influence() -> None:
     torch.testing.assert_close(logits[2:, :4], alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"variant_encoding": "difference"}, {"adapter_type": "none"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"variant_encoding": "difference", "feature_scaling": "whiten"}, {"adapter_type": "none"}],
+    ids=str,
+)
 def test_save_and_load(tmp_path: Path, changes: dict[str, str]) -> None:
     model = make_model(**changes)
     model.save_pretrained(tmp_path)

@@ -28,6 +28,10 @@ class ModelArguments:
     variant_encoding: Literal["replace", "difference"] = _option(
         "replace", "how a donor's DNA enters: replace (the paper), or difference (to the reference)"
     )
+    feature_scaling: Literal["standardize", "whiten"] = _option(
+        "standardize",
+        "scale of DNA features: standardize each, or whiten (learns faster where features are much alike)",
+    )
     adapter_hidden_size: int | None = _option(None, "middle width of the mlp adapter; hidden_size by default")
     hidden_size: int = _option(256, "width of the encoder")
     num_hidden_layers: int = _option(6, "layers of the encoder")

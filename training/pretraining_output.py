@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
+
+from ..pipelines.gene_embedding_perturbation import TASK, GeneEmbeddingPerturbationPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,18 @@ def write_whole(output_dir: Path, write: Callable[[Path], None], *, is_main_proc
     for path in sorted(staged.iterdir(), key=lambda path: path.name in _WEIGHTS):
         path.replace(output_dir / path.name)
     staged.rmdir()
+
+
+def add_perturbation_pipeline(model: PreTrainedModel, folder: Path) -> None:
+    """Put the pipeline's code into the model's folder and name it in its configuration, before the model is saved.
+
+    With it `pipeline("gene-embedding-perturbation", model=folder, trust_remote_code=True)` works without this package.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pipeline_class = GeneEmbeddingPerturbationPipeline
+    implementation = f"{pipeline_class.__module__.rpartition('.')[2]}.{pipeline_class.__name__}"
+    model.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModelForMaskedLM"]}}
+    custom_object_save(pipeline_class, folder)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -34,6 +34,7 @@ from omics_transformers.training.pretraining_arguments import (
 )
 from omics_transformers.training.pretraining_data import PretrainingData, prepare_pretraining_data
 from omics_transformers.training.pretraining_output import (
+    add_perturbation_pipeline,
     last_whole_checkpoint,
     require_fresh_or_resumed,
     require_same_model,
@@ -209,6 +210,9 @@ def _write(
     metrics: dict[str, Any],
 ) -> None:
     def write(folder: Path) -> None:
+        if trainer.is_world_process_zero():
+            model: Any = trainer.accelerator.unwrap_model(trainer.model)
+            add_perturbation_pipeline(model, folder)
         trainer.save_model(str(folder))
         if trainer.is_world_process_zero():
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same

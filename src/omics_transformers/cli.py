@@ -34,6 +34,7 @@ TssChoice = Annotated[
 ]
 OrientByStrand = Annotated[bool, typer.Option("--orient-by-strand", help="Reverse-complement minus-strand windows.")]
 ProteinCodingOnly = Annotated[bool, typer.Option("--protein-coding-only", help="Only genes said to be protein-coding.")]
+BeyondContig = Annotated[str, typer.Option(help="Genes whose TSS lies beyond their contig: error, or drop and report.")]
 MissingContigs = Annotated[str, typer.Option(help="Genes on contigs that the genome lacks: error, or drop and report.")]
 
 
@@ -164,6 +165,7 @@ def build_promoters_command(
     protein_coding_only: ProteinCodingOnly = False,
     orient_by_strand: OrientByStrand = False,
     missing_contigs: MissingContigs = "error",
+    beyond_contig: BeyondContig = "error",
     offsets: Offsets = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -183,6 +185,7 @@ def build_promoters_command(
         protein_coding_only=protein_coding_only,
         orient_by_strand=orient_by_strand,
         missing_contigs=missing_contigs,  # type: ignore[arg-type]
+        beyond_contig=beyond_contig,  # type: ignore[arg-type]
         offsets=_json(offsets),
         overwrite=overwrite,
     )
@@ -210,6 +213,7 @@ def embed(
     protein_coding_only: ProteinCodingOnly = False,
     orient_by_strand: OrientByStrand = False,
     missing_contigs: MissingContigs = "error",
+    beyond_contig: BeyondContig = "error",
     unphased: Annotated[str, typer.Option(help="Unphased heterozygous genotypes: error or as_written.")] = "error",
     missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error or reference.")] = "error",
     other_variants: Annotated[str, typer.Option(help="Variants that are no SNVs: error or drop.")] = "error",
@@ -245,6 +249,7 @@ def embed(
         protein_coding_only=protein_coding_only,
         orient_by_strand=orient_by_strand,
         missing_contigs=missing_contigs,  # type: ignore[arg-type]
+        beyond_contig=beyond_contig,  # type: ignore[arg-type]
         unphased=unphased,  # type: ignore[arg-type]
         missing_genotypes=missing_genotypes,  # type: ignore[arg-type]
         other_variants=other_variants,  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +22,43 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 WINDOW_BP = 2_048
+MAX_STEPS = 3_000
+WORLD: Mapping[str, float] = {}
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 TRAINING = {
     "per_device_train_batch_size": 128,
-    "max_steps": 3_000,
     "learning_rate": 3e-3,
     "save_strategy": "no",
     "logging_steps": 500,
+    "warmup_steps": 0.1,
+    "hidden_dropout_prob": 0,
+    "attention_probs_dropout_prob": 0,
     "test_fraction": 0.1,
     "disable_tqdm": "true",
     "report_to": "none",
 }
 MODELS = {
-    "over donors": {"donor_column": "donor", "variant_encoding": "difference"},
+    "over donors": {"donor_column": "donor", "variant_encoding": "difference", "feature_scaling": "whiten"},
     "one genome (the paper)": {"variant_encoding": "replace"},
 }
 
 
-def run_demo(output: str | Path, *, seed: int, overwrite: bool = False) -> str:
+def run_demo(
+    output: str | Path,
+    *,
+    seed: int,
+    overwrite: bool = False,
+    max_steps: int = MAX_STEPS,
+    world: Mapping[str, float] | None = None,
+) -> str:
     """Simulate, build, embed, train, perturb, and score.
 
     Args:
         output: a folder to make; everything that the commands write is kept there.
         seed: of the world, the weights and the training.
         overwrite: replace an earlier demo.
+        max_steps: of training; fewer than the default find less.
+        world: sizes and strengths of the world, other than the default's; see `RegulomeSettings`.
 
     Returns:
         the summary that ends the demo: targets found beside chance, and the report's path; also in summary.json.
@@ -60,20 +73,21 @@ def run_demo(output: str | Path, *, seed: int, overwrite: bool = False) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     start = time.monotonic()
-    _make_world(folder, seed)
-    _train_models(folder, seed)
+    _make_world(folder, seed, {**WORLD, **(world or {})})
+    _train_models(folder, seed, max_steps)
     results = _perturb_factors(folder)
     summary = {"seed": seed, "seconds": round(time.monotonic() - start), "models": results}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return _describe(folder, summary)
 
 
-def _make_world(folder: Path, seed: int) -> None:
+def _make_world(folder: Path, seed: int, settings: Mapping[str, float]) -> None:
     from .training.small_enformer import make_small_enformer
 
     world = folder / "world"
     with _stage("simulate a world with a planted network"):
-        _run(["simulate", "--output", world, "--seed", seed])
+        chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+        _run(["simulate", "--output", world, "--seed", seed, *chosen])
     with _stage("cells to rank tokens"):
         options = ["--obs-column", "donor", "--minimum-genes", 1]
         _run(["build", "cells", world / "cells.h5ad", "--output", folder / "cells", *options])
@@ -94,13 +108,21 @@ def _make_world(folder: Path, seed: int) -> None:
         _run(["embed", *files, *options, "--output", folder / "features.safetensors"])
 
 
-def _train_models(folder: Path, seed: int) -> None:
+def _train_models(folder: Path, seed: int, max_steps: int) -> None:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", 1, "--num_machines", 1]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "omics_transformers.training.run_mlm"]
-    data = {"cells": folder / "cells", "gene_features": folder / "features.safetensors", "seed": seed}
+    inputs = {"cells": folder / "cells", "gene_features": folder / "features.safetensors"}
     commands = []
     for name, choices in MODELS.items():
-        settings = {**data, **SIZES, **TRAINING, **choices, "output_dir": _model_folder(folder, name)}
+        settings = {
+            **inputs,
+            **SIZES,
+            **TRAINING,
+            **choices,
+            "seed": seed,
+            "max_steps": max_steps,
+            "output_dir": _model_folder(folder, name),
+        }
         flags = [word for key, value in settings.items() for word in (f"--{key}", value)]
         commands.append([*launch, *flags])
     with _stage("train Bio-DTA twice: over donors, and on one genome"):

@@ -1,0 +1,54 @@
+"""`perturb` from Python: the window of the reference, edits that need more than was given, and results that exist."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from omics_transformers.perturbation import perturb, reference_window
+
+GENOME = ">chr1\n" + "ACGT" * 50 + "\n"
+ANNOTATION = 'chr1\ttest\ttranscript\t101\t150\t.\t-\t.\tgene_id "G1"; gene_name "GENE"; transcript_id "T1";\n'
+METADATA = {"window_bp": "20", "tss_choice": "canonical", "orient_by_strand": "false"}
+
+
+def pipe_of(metadata: dict[str, str]) -> SimpleNamespace:
+    """What `reference_window` reads of a pipeline."""
+    tokenizer = SimpleNamespace(token_id_of_gene=lambda gene: 2, convert_ids_to_tokens=lambda token: "G1")
+    model = SimpleNamespace(config=SimpleNamespace(gene_features_metadata=metadata))
+    return SimpleNamespace(tokenizer=tokenizer, model=model)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "genome.fa").write_text(GENOME)
+    (tmp_path / "genes.gtf").write_text(ANNOTATION)
+    return tmp_path / "genome.fa", tmp_path / "genes.gtf"
+
+
+@pytest.mark.parametrize("orient_by_strand", ["false", "true"])
+def test_the_window_is_laid_as_the_models_own_were(files: tuple[Path, Path], orient_by_strand: str) -> None:
+    window = reference_window(pipe_of({**METADATA, "orient_by_strand": orient_by_strand}), "GENE", *files)
+    # Minus strand: the TSS is the interval's last base, 149 from 0, and base 10 of the window in either orientation.
+    sequence = "ACGT" * 50
+    if orient_by_strand == "true":
+        assert window == sequence[149 - 9 : 149 + 11].translate(str.maketrans("ACGT", "TGCA"))[::-1]
+    else:
+        assert window == sequence[149 - 10 : 149 + 10]
+
+
+def test_a_model_that_does_not_say_how_its_windows_were_laid(files: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="no window_bp, tss_choice, orient_by_strand"):
+        reference_window(pipe_of({}), "GENE", *files)
+
+
+def test_an_existing_result_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="overwrite"):
+        perturb("cells", tmp_path, model="model", gene="G1")
+
+
+def test_options_that_an_edit_does_not_use_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), pytest.raises((OSError, ValueError)):
+        perturb("cells", model=tmp_path / "absent", gene="G1", edit="delete", sequence="edited.fa")
+    assert "'delete' does not use sequence" in caplog.text
