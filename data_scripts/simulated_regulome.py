@@ -46,8 +46,8 @@ class RegulomeSettings:
     n_genes: int = 60
     n_factors: int = 5
     targets_per_factor: int = 8
-    n_donors: int = 200
-    n_cells: int = 8_000
+    n_donors: int = 400
+    n_cells: int = 20_000
     promoter_bp: int = 1_024
     variable_sites: int = 4
     neutral_variants: int = 1

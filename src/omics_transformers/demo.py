@@ -22,8 +22,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 WINDOW_BP = 2_048
-MAX_STEPS = 3_000
-WORLD: Mapping[str, float] = {}
+MAX_STEPS = 8_000
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 TRAINING = {
     "per_device_train_batch_size": 128,
@@ -33,6 +32,7 @@ TRAINING = {
     "warmup_steps": 0.1,
     "hidden_dropout_prob": 0,
     "attention_probs_dropout_prob": 0,
+    "mlm_probability": 0.3,
     "test_fraction": 0.1,
     "disable_tqdm": "true",
     "report_to": "none",
@@ -73,7 +73,7 @@ def run_demo(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     start = time.monotonic()
-    _make_world(folder, seed, {**WORLD, **(world or {})})
+    _make_world(folder, seed, world or {})
     _train_models(folder, seed, max_steps)
     results = _perturb_factors(folder)
     summary = {"seed": seed, "seconds": round(time.monotonic() - start), "models": results}
