@@ -182,6 +182,13 @@ class BioDTAPreTrainedModel(BertPreTrainedModel):
         if module.difference_adapter is not None:
             init.zeros_(module.difference_adapter.weight)
 
+    def save_pretrained(self, save_directory: Any, *arguments: Any, **keywords: Any) -> None:
+        """As in transformers, and the saved code answers to both Auto classes, whichever class was saved."""
+        module = __name__.rpartition(".")[2]
+        both = {"AutoModel": f"{module}.BioDTAModel", "AutoModelForMaskedLM": f"{module}.BioDTAForMaskedLM"}
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **both}
+        super().save_pretrained(save_directory, *arguments, **keywords)
+
     def set_gene_features(self, features: torch.Tensor) -> None:
         """Set the reference's DNA features and the statistics that standardise them.
 

@@ -1,6 +1,7 @@
 """The simulated world: its files agree with one another, its truth shows in its cells, and its seed fixes its bytes."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import anndata
@@ -130,3 +131,9 @@ def test_nothing_half_is_left_and_nothing_is_overwritten_unasked(world: tuple[Pa
 def test_settings_that_do_not_fit(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RegulomeSettings(**settings)
+
+
+def test_the_documentation_lists_every_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "simulated_world.md").read_text().replace("\n", " ")
+    for name, value in asdict(RegulomeSettings()).items():
+        assert f"`{name}` {value:g}" in page or f"`{name}` {value}" in page, name

@@ -72,7 +72,8 @@ def simulate(
     ],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A size or strength, e.g. --set n_genes=200; see the docs.")
+        list[str] | None,
+        typer.Option("--set", help="A size or strength, e.g. --set n_genes=200; see docs/simulated_world.md."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

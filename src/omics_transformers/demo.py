@@ -65,7 +65,7 @@ def run_demo(
 
     Raises:
         FileExistsError: where the folder exists and `overwrite` is false.
-        RuntimeError: where one of the commands fails; its own message stands above.
+        RuntimeError: where one of the commands fails; with the end of what it printed.
     """
     folder = Path(output)
     if folder.exists() and not overwrite:
@@ -87,10 +87,10 @@ def _make_world(folder: Path, seed: int, settings: Mapping[str, float]) -> None:
     world = folder / "world"
     with _stage("simulate a world with a planted network"):
         chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-        _run(["simulate", "--output", world, "--seed", seed, *chosen])
+        _run(folder, ["simulate", "--output", world, "--seed", seed, *chosen])
     with _stage("cells to rank tokens"):
         options = ["--obs-column", "donor", "--minimum-genes", 1]
-        _run(["build", "cells", world / "cells.h5ad", "--output", folder / "cells", *options])
+        _run(folder, ["build", "cells", world / "cells.h5ad", "--output", folder / "cells", *options])
     with _stage("a small Enformer with random weights, made on the spot: it knows no biology"):
         make_small_enformer(folder / "enformer", seed=seed)
     with _stage("DNA to gene features, of the reference and of each donor"):
@@ -105,7 +105,7 @@ def _make_world(folder: Path, seed: int, settings: Mapping[str, float]) -> None:
             "--assembly",
             "simulated",
         ]
-        _run(["embed", *files, *options, "--output", folder / "features.safetensors"])
+        _run(folder, ["embed", *files, *options, "--output", folder / "features.safetensors"])
 
 
 def _train_models(folder: Path, seed: int, max_steps: int) -> None:
@@ -125,8 +125,8 @@ def _train_models(folder: Path, seed: int, max_steps: int) -> None:
         }
         flags = [word for key, value in settings.items() for word in (f"--{key}", value)]
         commands.append([*launch, *flags])
-    with _stage("train Bio-DTA twice: over donors, and on one genome"):
-        _run_side_by_side(commands)
+    with _stage("train Bio-DTA twice, over donors and on one genome; logs/ shows how far it is"):
+        _run_side_by_side(folder, commands)
     for name in MODELS:
         metrics = json.loads((_model_folder(folder, name) / "metrics.json").read_text())["held_out"]
         logger.info("%s: held-out perplexity %.1f", name, metrics["perplexity"])
@@ -141,7 +141,7 @@ def _perturb_factors(folder: Path) -> dict[str, list[dict]]:
     with _stage("break each factor's motifs, and see which genes move"):
         _write_mutated_promoters(folder, list(targets))
         _write_gene_sets(folder, targets)
-        _run_side_by_side([_perturb_command(folder, model, factor) for factor in targets for model in MODELS])
+        _run_side_by_side(folder, [_perturb_command(folder, model, factor) for factor in targets for model in MODELS])
     return {
         model: [_score(_perturbation_folder(folder, model, factor), targets[factor]) for factor in targets]
         for model in MODELS
@@ -191,7 +191,8 @@ def _header_lines(vcf: Path) -> int:
 
 
 def _write_gene_sets(folder: Path, targets: dict[str, set[str]]) -> None:
-    lines = ["\t".join([f"targets of {factor}", "planted", *sorted(genes)]) for factor, genes in targets.items()]
+    symbols = json.loads((folder / "cells" / "gene_symbols.json").read_text())
+    lines = [f"targets of {symbols[factor]}\tplanted\t" + "\t".join(sorted(targets[factor])) for factor in targets]
     (folder / "targets.gmt").write_text("\n".join(lines) + "\n")
 
 
@@ -260,28 +261,38 @@ def _command(*words: object) -> list:
     return [sys.executable, "-m", "omics_transformers.cli", *words]
 
 
-def _run(words: Sequence[object]) -> None:
-    _run_side_by_side([_command(*words)])
+def _run(folder: Path, words: Sequence[object]) -> None:
+    _run_side_by_side(folder, [_command(*words)])
 
 
-def _run_side_by_side(commands: Sequence[Sequence[object]]) -> None:
-    """Run commands, as many at a time as there are cores; each has its share of them."""
+def _run_side_by_side(folder: Path, commands: Sequence[Sequence[object]]) -> None:
+    """Run commands, as many at a time as there are cores, each with its share of them; their output goes to logs/."""
     at_once = min(len(commands), os.cpu_count() or 1)
     threads = str(max((os.cpu_count() or 1) // at_once, 1))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     waiting = [[str(word) for word in command] for command in commands]
-    running: list[tuple[list[str], subprocess.Popen]] = []
+    running: list[tuple[list[str], Path, subprocess.Popen]] = []
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                logger.info("$ %s", _as_typed(waiting[0]))
-                running.append((waiting[0], subprocess.Popen(waiting.pop(0), env=environment)))
-            command, process = running.pop(0)
+                running.append(_start(folder, waiting.pop(0), environment))
+            command, log, process = running.pop(0)
             if process.wait() != 0:
-                raise RuntimeError(f"the command failed (its message stands above): {_as_typed(command)}")
+                end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise RuntimeError(f"the command failed: {_as_typed(command)}\n{end}\nAll that it printed is in {log}")
     finally:
-        for _, process in running:
+        for _, _, process in running:
             process.terminate()
+
+
+def _start(folder: Path, command: list[str], environment: dict[str, str]) -> tuple[list[str], Path, subprocess.Popen]:
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True)
+    log = logs / f"{len(list(logs.iterdir())):02d}.log"
+    logger.info("$ %s", _as_typed(command))
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    return command, log, process
 
 
 def _as_typed(command: Sequence[str]) -> str:

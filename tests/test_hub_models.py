@@ -1,0 +1,91 @@
+"""Every saved model and tokenizer through the Auto classes, in a fresh process, with the package and without it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
+from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
+from omics_transformers.modeling.tokenization_gene_rank import GeneRankTokenizer
+from omics_transformers.training.pretraining_output import add_perturbation_pipeline
+from omics_transformers.training.small_enformer import make_small_enformer
+
+GENES = [f"ENSG{number:011d}" for number in range(10)]
+TOKENS = {token: number for number, token in enumerate(["<pad>", "<mask>", *GENES])}
+WITHOUT_PACKAGE = "import sys\nsys.modules['omics_transformers'] = None  # importing it now raises ImportError\n"
+BIO_DTA = """
+import json, sys, torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
+folder, options = sys.argv[1], json.loads(sys.argv[2])
+tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+encoded = tokenizer.encode_counts([[5, 0, 3, 1, 0, 0, 9, 0, 0, 2]], tokenizer.convert_ids_to_tokens(list(range(2, 12))))
+input_ids = torch.as_tensor(encoded["input_ids"][0]).long().unsqueeze(0)
+hidden = AutoModel.from_pretrained(folder, **options).eval()(input_ids).last_hidden_state
+logits = AutoModelForMaskedLM.from_pretrained(folder, **options).eval()(input_ids).logits
+task = pipeline("gene-embedding-perturbation", model=folder, device="cpu", **options).task
+print(json.dumps([input_ids.tolist(), hidden.sum().item(), logits.sum().item(), task]))
+"""
+ENFORMER = """
+import json, sys, torch
+from transformers import AutoModel
+model = AutoModel.from_pretrained(sys.argv[1], **json.loads(sys.argv[2])).eval()
+with torch.no_grad():
+    print(json.dumps(model.gene_features(["ACGT" * 64], layer="final_pointwise", pool="all").sum().item()))
+"""
+
+
+def run(code: str, folder: Path, scratch: Path, **options: bool) -> object:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(scratch / "modules")}
+    command = [sys.executable, "-c", code, str(folder), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def bio_dta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As run_mlm.py saves it."""
+    folder = tmp_path_factory.mktemp("bio-dta")
+    torch.manual_seed(0)
+    config = BioDTAConfig(
+        vocab_size=12,
+        hidden_size=16,
+        num_hidden_layers=2,
+        intermediate_size=20,
+        max_position_embeddings=20,
+        dna_feature_size=5,
+        variant_encoding="difference",
+        feature_scaling="whiten",
+        gene_ids=list(TOKENS),
+    )
+    model = BioDTAForMaskedLM(config)
+    model.set_gene_features(torch.randn(12, 5))
+    add_perturbation_pipeline(model, folder)
+    model.save_pretrained(folder)
+    GeneRankTokenizer.from_dictionaries(TOKENS, dict.fromkeys(GENES, 2.0)).save_pretrained(folder)
+    return folder
+
+
+def test_bio_dta_with_and_without_the_package(bio_dta: Path, tmp_path: Path) -> None:
+    with_package = run("import omics_transformers\n" + BIO_DTA, bio_dta, tmp_path)
+    without = run(WITHOUT_PACKAGE + BIO_DTA, bio_dta, tmp_path, trust_remote_code=True)
+    assert without == with_package
+    assert with_package[0] == [[8, 2, 4, 11, 5]] and with_package[3] == "gene-embedding-perturbation"
+
+
+def test_without_the_package_and_without_trust_nothing_runs(bio_dta: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="trust_remote_code"):
+        run(WITHOUT_PACKAGE + BIO_DTA, bio_dta, tmp_path, trust_remote_code=False)
+
+
+def test_enformer_without_the_package(tmp_path: Path) -> None:
+    model = make_small_enformer(tmp_path / "enformer", seed=0, dim=48, depth=1)
+    with torch.no_grad():
+        expected = model.gene_features(["ACGT" * 64], layer="final_pointwise", pool="all").sum().item()
+    found = run(WITHOUT_PACKAGE + ENFORMER, tmp_path / "enformer", tmp_path, trust_remote_code=True)
+    assert found == pytest.approx(expected, rel=1e-5)
