@@ -31,7 +31,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = folder / "world"
     small = ["n_genes=12", "n_factors=1", "targets_per_factor=3", "n_donors=6", "n_cells=60", "promoter_bp=512"]
     run("simulate", "--output", world, "--seed", 1, *(word for setting in small for word in ("--set", setting)))
-    run("build", "cells", world / "cells.h5ad", "--output", folder / "cells", "--obs-column=donor", "--minimum-genes=1")
+    tokenised = ["--output", folder / "cells", "--obs-column=donor", "--minimum-genes=1"]
+    assert "60 of 60 cells, 12 genes" in run("build", "cells", world / "cells.h5ad", *tokenised)
     make_small_enformer(folder / "enformer", seed=0, dim=48, depth=1)
     dna = ["--genome", world / "genome.fa", "--annotation", world / "genes.gtf"]
     options = ["--window-bp=512", "--vcf", world / "variants.vcf", "--batch-size=16"]

@@ -152,7 +152,11 @@ def build_cells_command(
         processes=processes,
         overwrite=overwrite,
     )
-    typer.echo(f"{output}: {report}")
+    left_out = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items() if count) or "none"
+    typer.echo(
+        f"{output}: {report.n_written:,} of {report.n_cells:,} cells, {report.n_genes:,} genes, "
+        f"{report.n_tokens:,} tokens; left out: {left_out} (report.json says more)"
+    )
 
 
 @build.command("promoters")

@@ -82,7 +82,7 @@ def perturb(
         cells,
         gene=gene,
         edit=_make_edit(edit, features, sequence, reference, mutations, mutation_window_bp, seed),
-        dna_model=None if dna_model is None else _open_dna_model(dna_model, trust_remote_code),
+        dna_model=None if dna_model is None else _open_dna_model(dna_model),
         gene_features=None if gene_features is None else _read_gene_features(gene_features),
         seed=seed,
         **options,
@@ -156,11 +156,9 @@ def _open_pipeline(model: str | Path, device: str | None, trust_remote_code: boo
     return open_pipeline(TASK, model=str(model), device=device, trust_remote_code=trust_remote_code)
 
 
-def _open_dna_model(dna_model: str | Path, trust_remote_code: bool) -> Any:
+def _open_dna_model(dna_model: str | Path) -> Any:
     from .modeling.modeling_enformer import EnformerForGeneFeatures
 
-    if trust_remote_code:
-        logger.info("the DNA model's class is the package's own; remote code is not needed for it")
     return EnformerForGeneFeatures.from_pretrained(dna_model)
 
 
