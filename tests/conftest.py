@@ -9,8 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from omics_transformers.data_scripts.gene_features import GeneFeatures, write_gene_features
+
+# A busy machine is no failure: examples have no deadline. `derandomize`: the same examples in every run.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 # Before anything imports datasets, and for processes that tests start: leave the user's cache alone.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="omics_transformers_tests_")
