@@ -1,5 +1,7 @@
 """The command line from end to end on a small world, and how it answers to bad input."""
 
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 from omics_transformers.cli import app, main
 from omics_transformers.data_scripts.gene_features import read_gene_features
+from omics_transformers.training.run_embedding import EmbeddingArguments
 from omics_transformers.training.small_enformer import make_small_enformer
 
 COMMAND = [sys.executable, "-m", "omics_transformers.cli"]
@@ -52,6 +55,13 @@ def test_help_has_an_example_for_each_command() -> None:
     assert {"demo", "simulate", "embed", "perturb"} <= {str(command.callback.__name__) for command in commands}
     for command in commands:
         assert "Example: omics-transformers" in (command.callback.__doc__ or ""), command.callback
+
+
+def test_embed_has_every_option_of_the_script() -> None:
+    (embed,) = (command.callback for command in app.registered_commands if command.callback.__name__ == "embed")
+    renamed = {"fasta": "genome", "gene_ids": "genes"}
+    fields = {renamed.get(field.name, field.name) for field in dataclasses.fields(EmbeddingArguments)}
+    assert set(inspect.signature(embed).parameters) == fields
 
 
 def test_version() -> None:

@@ -34,6 +34,8 @@ TssChoice = Annotated[
 ]
 OrientByStrand = Annotated[bool, typer.Option("--orient-by-strand", help="Reverse-complement minus-strand windows.")]
 ProteinCodingOnly = Annotated[bool, typer.Option("--protein-coding-only", help="Only genes said to be protein-coding.")]
+AlternativeContigs = Annotated[str, typer.Option(help="Contigs named *_alt, *_fix, *_hap: drop or keep.")]
+TableCoordinates = Annotated[str, typer.Option(help="Of a table of TSSs: 0-based or 1-based.")]
 BeyondContig = Annotated[str, typer.Option(help="Genes whose TSS lies beyond their contig: error, or drop and report.")]
 MissingContigs = Annotated[str, typer.Option(help="Genes on contigs that the genome lacks: error, or drop and report.")]
 
@@ -171,6 +173,8 @@ def build_promoters_command(
     orient_by_strand: OrientByStrand = False,
     missing_contigs: MissingContigs = "error",
     beyond_contig: BeyondContig = "error",
+    alternative_contigs: AlternativeContigs = "drop",
+    table_coordinates: TableCoordinates = "0-based",
     offsets: Offsets = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -191,6 +195,8 @@ def build_promoters_command(
         orient_by_strand=orient_by_strand,
         missing_contigs=missing_contigs,  # type: ignore[arg-type]
         beyond_contig=beyond_contig,  # type: ignore[arg-type]
+        alternative_contigs=alternative_contigs,  # type: ignore[arg-type]
+        table_coordinates=table_coordinates,  # type: ignore[arg-type]
         offsets=_json(offsets),
         overwrite=overwrite,
     )
@@ -219,10 +225,14 @@ def embed(
     orient_by_strand: OrientByStrand = False,
     missing_contigs: MissingContigs = "error",
     beyond_contig: BeyondContig = "error",
+    alternative_contigs: AlternativeContigs = "drop",
+    table_coordinates: TableCoordinates = "0-based",
     unphased: Annotated[str, typer.Option(help="Unphased heterozygous genotypes: error or as_written.")] = "error",
     missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error or reference.")] = "error",
     other_variants: Annotated[str, typer.Option(help="Variants that are no SNVs: error or drop.")] = "error",
     assembly: Annotated[str | None, typer.Option(help="Name of the assembly, for the metadata.")] = None,
+    cache_folder: Annotated[Path | None, typer.Option(help="Keep the decompressed genome here for next time.")] = None,
+    part_size: Annotated[int, typer.Option(help="Windows between two saves.")] = 32,
     offsets: Offsets = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -255,10 +265,14 @@ def embed(
         orient_by_strand=orient_by_strand,
         missing_contigs=missing_contigs,  # type: ignore[arg-type]
         beyond_contig=beyond_contig,  # type: ignore[arg-type]
+        alternative_contigs=alternative_contigs,  # type: ignore[arg-type]
+        table_coordinates=table_coordinates,  # type: ignore[arg-type]
         unphased=unphased,  # type: ignore[arg-type]
         missing_genotypes=missing_genotypes,  # type: ignore[arg-type]
         other_variants=other_variants,  # type: ignore[arg-type]
         assembly=assembly,
+        cache_folder=None if cache_folder is None else str(cache_folder),
+        part_size=part_size,
         offsets=offsets,
         overwrite=overwrite,
     )
