@@ -1,8 +1,8 @@
 """The Nucleotide Transformer: a masked language model of DNA that reads 6-mers.
 
 Source: Dalla-Torre et al. 2024 (https://doi.org/10.1038/s41592-024-02523-z) and its public JAX code. Pre-layer-norm
-encoder; second version with rotary positions and SwiGLU, first version with learned positions and GELU. Beyond it: padding
-is never computed where the attention allows (`NucleotideTransformerEncoder`), and outputs at padding are zero.
+encoder; second version with rotary positions and SwiGLU, first version with learned positions and GELU. Beyond it:
+padding is not computed where the attention allows, and outputs at padding are zero.
 Shapes: B sequences, T tokens, H hidden, A heads, D size of a head, N tokens of a packed batch, V vocabulary.
 """
 
@@ -150,7 +150,7 @@ class NucleotideTransformerAttention(nn.Module):
     ) -> torch.Tensor:
         """Sequences of one row, each by itself: (1, A, N, D) -> (1, N, A, D)."""
         parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-        attended = [F.scaled_dot_product_attention(*part, dropout_p=self._dropout) for part in parts]
+        attended = [F.scaled_dot_product_attention(q, k, v, dropout_p=self._dropout) for q, k, v in parts]
         return torch.cat(attended, dim=2).transpose(1, 2)
 
     @property
@@ -305,7 +305,7 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
         return BaseModelOutput(
             last_hidden_state=unpacked[-1],
             hidden_states=unpacked if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,  # type: ignore[arg-type]
+            attentions=tuple(attentions) if output_attentions else None,
         )
 
     def _places_to_pack(self, attention_mask: torch.Tensor | None, output_attentions: bool) -> torch.Tensor | None:
@@ -331,7 +331,7 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
         if places is None or attention_mask is None:
             config = self.config
             if output_attentions and config._attn_implementation != "eager":
-                mask = _additive_mask(attention_mask, embeddings.dtype)
+                mask: Any = _additive_mask(attention_mask, embeddings.dtype)
             else:
                 mask = create_bidirectional_mask(config=config, inputs_embeds=embeddings, attention_mask=attention_mask)
             return TokenLayout(attention_mask=mask, rotation=rotation)
@@ -368,16 +368,15 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
 
     def _check_length(self, tokens: int) -> None:
         config = self.config
-        if tokens <= config.max_tokens or config.rescaling_factor is not None:
+        longest = config.max_tokens
+        if tokens <= longest or config.rescaling_factor is not None:
             return
-        found = (
-            f"an input has {tokens:,} tokens with <cls>, and the model was trained with at most {config.max_tokens:,}"
-        )
+        found = f"an input has {tokens:,} tokens with <cls>, and the model was trained with at most {longest:,}"
         if config.position_embedding_type == "absolute":
             raise ValueError(f"{found}: learned positions end there, so cut the sequence")
         raise ValueError(
             f"{found}: cut the sequence, or rescale the rotary positions with config.rescaling_factor = tokens / "
-            f"{config.max_tokens:,} (here {tokens / config.max_tokens:.3f})"
+            f"{longest:,} (here {tokens / longest:.3f})"
         )
 
 

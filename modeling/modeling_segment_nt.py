@@ -1,7 +1,7 @@
 """SegmentNT: a Nucleotide Transformer and a U-Net that give each base a probability for each genomic element.
 
-Source: de Almeida et al. 2025 (SegmentNT, https://doi.org/10.1038/s41592-025-02881-2) and its public JAX code. Beyond it:
-sequences with N and of any length, and logits that lie base by base even where tokens are single letters.
+Source: de Almeida et al. 2025 (SegmentNT, https://doi.org/10.1038/s41592-025-02881-2) and its public JAX code. Beyond
+it: sequences with N and of any length, and logits that lie base by base even where tokens are single letters.
 Shapes: B sequences, T tokens, L bases of the longest sequence, H hidden, E elements, K bases of a k-mer.
 """
 
@@ -200,7 +200,7 @@ class SegmentNTForTokenClassification(NucleotideTransformerPreTrainedModel):
         if labels.shape != logits.shape[:3]:
             raise ValueError(
                 f"labels have shape {tuple(labels.shape)}, and the tokens stand for {tuple(logits.shape[:3])} "
-                "(sequences, bases, elements): give a label a base of the longest sequence, -100 behind the others' ends"
+                "(sequences, bases, elements): give a label a base of the longest sequence, -100 behind other ends"
             )
         weights = self.config.class_weights
         return focal_loss(
@@ -217,9 +217,10 @@ def _read_encoder(folder: Path) -> dict[str, torch.Tensor]:
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise FileNotFoundError(
-            f"no model*.safetensors in {folder}: give a folder that save_pretrained or `omics-transformers convert` wrote"
+            f"no model*.safetensors in {folder}: give a folder that save_pretrained or "
+            "`omics-transformers convert` wrote"
         )
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             state |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)

@@ -1,13 +1,14 @@
 """The one-dimensional U-Net of SegmentNT.
 
-Source: the public JAX code of SegmentNT. Blocks of convolutions of kernel 3 with SiLU after each; average pooling by 2 on
-the way down; transposed convolutions, then nearest up-sampling, on the way up; the skip is added after the block.
+Source: the public JAX code of SegmentNT. Blocks of convolutions of kernel 3 with SiLU after each; average pooling by 2
+on the way down; transposed convolutions, then nearest up-sampling, on the way up; the skip is added after the block.
 Deviation: any length is taken, and what lies behind a sequence's end is held at zero on every level, so that a sequence
 has the same result alone and in a padded batch.
 Shapes: B sequences, L tokens, H hidden, C channels of a level.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +29,8 @@ class SegmentationUNet(nn.Module):
         self.length_multiple = 2 ** len(channels)
         down = [hidden_size, *channels]
         up = [channels[-1], *reversed(channels)]
-        self.down = nn.ModuleList(ConvolutionBlock(*pair, convolutions) for pair in zip(down, down[1:], strict=False))
-        self.up = nn.ModuleList(
-            ConvolutionBlock(*pair, convolutions, is_transposed=True) for pair in zip(up, up[1:], strict=False)
-        )
+        self.down = nn.ModuleList(ConvolutionBlock(*pair, convolutions) for pair in pairwise(down))
+        self.up = nn.ModuleList(ConvolutionBlock(*pair, convolutions, is_transposed=True) for pair in pairwise(up))
         self.final = ConvolutionBlock(channels[0], hidden_size, convolutions, has_last_activation=False)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -82,9 +81,7 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         kind: Callable[..., nn.Module] = nn.ConvTranspose1d if is_transposed else nn.Conv1d
         widths = [channels_in] + [channels_out] * convolutions
-        self.convolutions = nn.ModuleList(
-            kind(*pair, kernel_size=3, padding=1) for pair in zip(widths, widths[1:], strict=False)
-        )
+        self.convolutions = nn.ModuleList(kind(*pair, kernel_size=3, padding=1) for pair in pairwise(widths))
         self.has_last_activation = has_last_activation
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
