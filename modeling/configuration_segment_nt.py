@@ -57,9 +57,10 @@ class SegmentNTConfig(NucleotideTransformerConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(SEGMENT_NT_ELEMENTS))
-            self.label2id = {name: number for number, name in self.id2label.items()}
         self.unet_channels = self.unet_channels or [self.hidden_size, 2 * self.hidden_size]
         super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {name: int(number) for number, name in self.id2label.items()}
 
     def validate_unet(self) -> None:
         if self.unet_channels is not None and (not self.unet_channels or min(self.unet_channels) < 1):

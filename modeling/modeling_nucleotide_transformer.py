@@ -287,8 +287,10 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if attention_mask is None and input_ids is not None:
             attention_mask = (input_ids != self.config.pad_token_id).long()
+        given = inputs_embeds if input_ids is None else input_ids
+        assert given is not None
+        self._check_length(given.shape[1])
         x = self.embeddings(input_ids, attention_mask, inputs_embeds)  # (B, T, H)
-        self._check_length(x.shape[1])
         places = self._places_to_pack(attention_mask, output_attentions)
         layout = self._layout(x, attention_mask, places, output_attentions)
         shape = x.shape

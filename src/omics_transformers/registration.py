@@ -22,6 +22,19 @@ MODELS = {
         },
         "modeling.tokenization_gene_rank:GeneRankTokenizer",
     ),
+    "nucleotide-transformer": (
+        "modeling.configuration_nucleotide_transformer:NucleotideTransformerConfig",
+        {
+            "AutoModel": "modeling.modeling_nucleotide_transformer:NucleotideTransformerModel",
+            "AutoModelForMaskedLM": "modeling.modeling_nucleotide_transformer:NucleotideTransformerForMaskedLM",
+        },
+        None,
+    ),
+    "segment-nt": (
+        "modeling.configuration_segment_nt:SegmentNTConfig",
+        {"AutoModelForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification"},
+        None,
+    ),
 }
 # task -> pipeline, Auto class of its model.
 PIPELINES = {
@@ -80,7 +93,8 @@ def _register_models() -> None:
         transformers.AutoConfig.register(model_type, config_class)
         for auto_class, model_reference in models.items():
             getattr(transformers, auto_class).register(config_class, load(model_reference))
-        transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
+        if tokenizer_reference is not None:
+            transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
 
 
 def _register_pipelines() -> None:
