@@ -19,7 +19,7 @@ FROM_TABLE = "the table's column tss"
 _TABLE_COLUMNS = {"five_prime_most": "tss_5prime_most", "median": "tss_median"}
 _NO_TAG = 9
 _TAG_RANKS = {"mane_select": 0, "ensembl_canonical": 1, "refseq_select": 1, "appris_principal_1": 2}
-_PARTS = {"exon", "CDS", "five_prime_UTR", "three_prime_UTR", "start_codon", "stop_codon", "UTR", "Selenocysteine"}
+GFF3_PARTS = {"exon", "CDS", "five_prime_UTR", "three_prime_UTR", "start_codon", "stop_codon", "UTR", "Selenocysteine"}
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ def read_annotation(path: Path, *, tss_choice: str, table_coordinates: str) -> t
     """
     if not path.is_file():
         raise FileNotFoundError(f"no annotation at {path}: expected GTF, GFF3, genePred or a table of TSSs")
-    annotation_format = _recognise(path)
+    annotation_format = recognise_format(path)
     if annotation_format == "table":
         rows, has_one_tss = _read_table(path, tss_choice, table_coordinates)
     else:
@@ -67,8 +67,9 @@ def read_annotation(path: Path, *, tss_choice: str, table_coordinates: str) -> t
     return table, report
 
 
-def _recognise(path: Path) -> str:
-    lines = [fields for _, fields in islice(_lines(path), 1)]
+def recognise_format(path: Path) -> str:
+    """GTF, GFF3, genePred or table, by the first line that is no comment; ValueError for anything else."""
+    lines = [fields for _, fields in islice(tabbed_lines(path), 1)]
     if not lines:
         raise ValueError(f"{path} is empty")
     first = lines[0]
@@ -85,7 +86,7 @@ def _recognise(path: Path) -> str:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def tabbed_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number from 1 and tab-separated fields of each line that is no comment."""
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
@@ -101,9 +102,9 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path} is damaged, truncated or not text: {error}") from error
 
 
-def _features(path: Path) -> Iterator[tuple[int, str, str, int, int, str, str]]:
+def feature_lines(path: Path) -> Iterator[tuple[int, str, str, int, int, str, str]]:
     """(line, contig, kind, start, end, strand, attributes) of GTF and GFF3, which are 1-based and closed."""
-    for number, fields in _lines(path):
+    for number, fields in tabbed_lines(path):
         try:
             contig, _, kind, first, last, _, strand, _, attributes = fields
             yield number, contig, kind, int(first) - 1, int(last), strand, attributes
@@ -115,13 +116,13 @@ def _read_gtf(path: Path) -> list[Transcript]:
     transcripts: dict[str, Transcript] = {}
     genes: dict[str, Transcript] = {}
     has_own_line: set[str] = set()
-    for number, contig, kind, start, end, strand, text in _features(path):
+    for number, contig, kind, start, end, strand, text in feature_lines(path):
         if kind not in ("gene", "transcript", "mRNA", "exon", "CDS"):
             continue
-        gene_id = _gtf_value(text, "gene_id")
+        gene_id = gtf_value(text, "gene_id")
         if not gene_id:
             raise ValueError(f"{path}, line {number}: no gene_id in {text[:80]!r}")
-        transcript_id = _gtf_value(text, "transcript_id")
+        transcript_id = gtf_value(text, "transcript_id")
         if kind == "gene" or not transcript_id:
             genes.setdefault(gene_id, _from_gtf(gene_id, contig, strand, start, end, text))
             continue
@@ -142,11 +143,11 @@ def _read_gtf(path: Path) -> list[Transcript]:
 
 
 def _from_gtf(gene_id: str, contig: str, strand: str, start: int, end: int, text: str) -> Transcript:
-    gene_type = _gtf_value(text, "gene_type") or _gtf_value(text, "gene_biotype")
-    transcript_type = _gtf_value(text, "transcript_type") or _gtf_value(text, "transcript_biotype")
+    gene_type = gtf_value(text, "gene_type") or gtf_value(text, "gene_biotype")
+    transcript_type = gtf_value(text, "transcript_type") or gtf_value(text, "transcript_biotype")
     return Transcript(
         gene_id,
-        _gtf_value(text, "gene_name") or _gtf_value(text, "gene") or gene_id,
+        gtf_value(text, "gene_name") or gtf_value(text, "gene") or gene_id,
         contig,
         strand,
         start,
@@ -157,7 +158,8 @@ def _from_gtf(gene_id: str, contig: str, strand: str, start: int, end: int, text
     )
 
 
-def _gtf_value(text: str, key: str) -> str:
+def gtf_value(text: str, key: str) -> str:
+    """The first value of a key among the attributes of GTF, or nothing."""
     match = re.search(rf'(?:^|[\s;]){key} "?([^";]*)', text)
     return match[1].strip() if match else ""
 
@@ -172,10 +174,10 @@ def _read_gff3(path: Path) -> list[Transcript]:
     parents: dict[str, str] = {}
     exonic_bases: dict[str, int] = {}
     has_cds: set[str] = set()
-    for _, contig, kind, start, end, strand, text in _features(path):
+    for _, contig, kind, start, end, strand, text in feature_lines(path):
         attributes = dict(pair.strip().split("=", 1) for pair in text.split(";") if "=" in pair)
         parent, name = attributes.get("Parent", ""), attributes.get("ID", "")
-        if kind in _PARTS:
+        if kind in GFF3_PARTS:
             for one in parent.split(","):
                 exonic_bases[one] = exonic_bases.get(one, 0) + ((end - start) if kind == "exon" else 0)
                 has_cds |= {one} if kind == "CDS" else set()
@@ -220,7 +222,7 @@ def _from_gff3(attributes: dict[str, str], contig: str, strand: str, start: int,
 def _read_genepred(path: Path) -> list[Transcript]:
     """genePred is 0-based, half-open; a bin or refFlat's gene name may come before its columns."""
     transcripts = []
-    for number, fields in _lines(path):
+    for number, fields in tabbed_lines(path):
         leading = "" if fields[2] in ("+", "-") else fields[0]
         columns = fields[1:] if leading else fields
         try:
