@@ -78,3 +78,44 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `build segments` writes it: windows of 240 bp, 160 to train, 24 to validate and 48 to test.
+
+    Of each window one stretch of 40 to 90 bp is an `island`, made of C and G only; its first two bases are an
+    `island_start`; `absent` is nowhere. Every eighth window has 5 N, and every fifth has 30 bases that are ignored.
+    """
+    folder = tmp_path_factory.mktemp("toy_segments") / "segments"
+    (folder / "data").mkdir(parents=True)
+    elements, random = ["island", "island_start", "absent"], np.random.default_rng(0)
+    described: dict = {"elements": elements, "sources": {}, "counts": {}, "bases": {}}
+    for split, contig, number in (("train", "chrA", 160), ("validation", "chrB", 24), ("test", "chrC", 48)):
+        letters = random.choice(np.frombuffer(b"ACGT", dtype=np.uint8), (number, 240))
+        labels, ignored = np.zeros((number, 3, 240), dtype=np.uint8), np.zeros((number, 240), dtype=np.uint8)
+        for row in range(number):
+            start, length = random.integers(0, 150), random.integers(40, 91)
+            letters[row, start : start + length] = random.choice(np.frombuffer(b"CG", dtype=np.uint8), length)
+            labels[row, 0, start : start + length] = labels[row, 1, start : start + 2] = 1
+        letters[::8, 100:105] = ord("N")
+        ignored[::5, 200:230] = 1
+        table = pa.table(
+            {
+                "contig": [contig] * number,
+                "start": pa.array(np.arange(number) * 240),
+                "end": pa.array(np.arange(1, number + 1) * 240),
+                "sequence": [row.tobytes().decode() for row in letters],
+                "labels": pa.array([np.packbits(row, axis=-1).tobytes() for row in labels], pa.binary()),
+                "ignored": pa.array([np.packbits(row).tobytes() if row.any() else b"" for row in ignored], pa.binary()),
+            }
+        )
+        pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet", row_group_size=50)
+        is_scored = (letters != ord("N")) & (ignored == 0)
+        counts = (labels * is_scored[:, None]).sum(axis=(0, 2)).tolist()
+        described["counts"][split] = dict(zip(elements, counts, strict=True))
+        described["bases"][split] = int(is_scored.sum())
+    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in described["bases"])
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: toy\n  data_files:\n{files}---\n")
+    (folder / "elements.json").write_text(json.dumps(described))
+    return folder
