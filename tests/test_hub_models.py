@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
+from omics_transformers.modeling.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
+from omics_transformers.modeling.modeling_nucleotide_transformer import NucleotideTransformerForMaskedLM
+from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_gene_rank import GeneRankTokenizer
+from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
 from omics_transformers.training.pretraining_output import add_perturbation_pipeline
 from omics_transformers.training.small_enformer import make_small_enformer
 
@@ -36,6 +41,21 @@ from transformers import AutoModel
 model = AutoModel.from_pretrained(sys.argv[1], **json.loads(sys.argv[2])).eval()
 with torch.no_grad():
     print(json.dumps(model.gene_features(["ACGT" * 64], layer="final_pointwise", pool="all").sum().item()))
+"""
+
+NUCLEOTIDE_TRANSFORMER = """
+import json, sys, torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+folder, options = sys.argv[1], json.loads(sys.argv[2])
+encoder = ([AutoModel, AutoModelForMaskedLM], ["last_hidden_state", "logits"])
+classes, outputs = encoder if folder.endswith("/nt") else ([AutoModelForTokenClassification], ["logits"])
+tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+batch = tokenizer(["ACGTACGTNACGTTTA", "acguac"], padding=True, return_tensors="pt")
+sums = [
+    getattr(cls.from_pretrained(folder, **options).eval()(**batch), output).double().sum().item()
+    for cls, output in zip(classes, outputs)
+]
+print(json.dumps([batch["input_ids"].tolist(), [round(number, 3) for number in sums]]))
 """
 
 
@@ -89,3 +109,20 @@ def test_enformer_without_the_package(tmp_path: Path) -> None:
         expected = model.gene_features(["ACGT" * 64], layer="final_pointwise", pool="all").sum().item()
     found = run(WITHOUT_PACKAGE + ENFORMER, tmp_path / "enformer", tmp_path, trust_remote_code=True)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["nt", "segment"])
+def test_nucleotide_transformers_with_and_without_the_package(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "nt":
+        model = NucleotideTransformerForMaskedLM(NucleotideTransformerConfig(**sizes))
+    else:
+        model = SegmentNTForTokenClassification(SegmentNTConfig(**sizes))
+    model.save_pretrained(tmp_path / kind)
+    NucleotideKmerTokenizer().save_pretrained(tmp_path / kind)
+    with_package = run("import omics_transformers\n" + NUCLEOTIDE_TRANSFORMER, tmp_path / kind, tmp_path)
+    without = run(WITHOUT_PACKAGE + NUCLEOTIDE_TRANSFORMER, tmp_path / kind, tmp_path, trust_remote_code=True)
+    assert without == with_package
+    assert len(with_package[1]) == (2 if kind == "nt" else 1)
+    assert with_package[0][1] == [3, *NucleotideKmerTokenizer().convert_tokens_to_ids(["ACGTAC"]), *[1] * 5]

@@ -28,12 +28,12 @@ MODELS = {
             "AutoModel": "modeling.modeling_nucleotide_transformer:NucleotideTransformerModel",
             "AutoModelForMaskedLM": "modeling.modeling_nucleotide_transformer:NucleotideTransformerForMaskedLM",
         },
-        None,
+        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
     ),
     "segment-nt": (
         "modeling.configuration_segment_nt:SegmentNTConfig",
         {"AutoModelForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification"},
-        None,
+        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
     ),
 }
 # task -> pipeline, Auto class of its model.
@@ -93,8 +93,7 @@ def _register_models() -> None:
         transformers.AutoConfig.register(model_type, config_class)
         for auto_class, model_reference in models.items():
             getattr(transformers, auto_class).register(config_class, load(model_reference))
-        if tokenizer_reference is not None:
-            transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
+        transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
 
 
 def _register_pipelines() -> None:
