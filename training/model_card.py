@@ -1,4 +1,4 @@
-"""The model card of a pre-trained Bio-DTA, from the template in model_cards/."""
+"""The cards of trained models, from the templates in model_cards/."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-_TEMPLATE = ("omics_transformers.model_cards", "bio_dta.md")
+_TEMPLATES = "omics_transformers.model_cards"
 
 
 def write_model_card(folder: Path, **values: Any) -> None:
-    """Write README.md.
+    """Write README.md of a pre-trained Bio-DTA.
 
     Args:
         folder: of the model.
@@ -22,6 +22,26 @@ def write_model_card(folder: Path, **values: Any) -> None:
         pipeline_tag="fill-mask",
         tags=["biology", "genomics", "single-cell", "bio-dta"],
     )
-    with as_file(files(_TEMPLATE[0]) / _TEMPLATE[1]) as template:
+    _write(folder, data, "bio_dta.md", values)
+
+
+def write_segmentation_card(folder: Path, **values: Any) -> None:
+    """Write README.md of a trained SegmentNT.
+
+    Args:
+        folder: of the model.
+        values: what the template names: model_name, config, parameters, trained_parameters, model_arguments,
+            data_arguments, report, steps, windows_a_step, learning_rate, split, scores (what the metric gave there).
+    """
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        tags=["biology", "genomics", "dna", "segment-nt"],
+    )
+    _write(folder, data, "segment_nt.md", values)
+
+
+def _write(folder: Path, data: ModelCardData, name: str, values: dict[str, Any]) -> None:
+    with as_file(files(_TEMPLATES) / name) as template:
         card = ModelCard.from_template(data, template_path=str(template), **values)
     card.save(folder / "README.md")

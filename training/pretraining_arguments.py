@@ -95,8 +95,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
         FileNotFoundError: where the YAML file does not exist.
         ValueError: where it has keys that are no options.
     """
+    parsed = parse_yaml_and_flags((ModelArguments, DataArguments, PretrainingArguments), arguments)
+    return parsed[0], parsed[1], parsed[2]
+
+
+def parse_yaml_and_flags(kinds: tuple[type, ...], arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """The same for any dataclasses of options: one of each."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = HfArgumentParser((ModelArguments, DataArguments, PretrainingArguments))  # type: ignore[arg-type]
+    parser = HfArgumentParser(kinds)  # type: ignore[arg-type]
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         settings = _read_yaml(Path(arguments.pop(0)))
         known = {action.dest for action in parser._actions}
@@ -105,8 +111,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
             raise ValueError(f"unknown options in the YAML file: {', '.join(unknown)}; --help lists the known ones")
         # As strings they pass through the same types as flags: YAML itself reads 1e-3 as a string.
         parser.set_defaults(**{key: _as_default(value) for key, value in settings.items()})
-    parsed = parser.parse_args_into_dataclasses(arguments)
-    return parsed[0], parsed[1], parsed[2]
+    return tuple(parser.parse_args_into_dataclasses(arguments))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

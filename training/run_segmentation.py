@@ -1,0 +1,272 @@
+"""Train SegmentNT on windows with labels, for `accelerate launch`, `torchrun` or plain Python.
+
+    accelerate launch training/run_segmentation.py --segments SEGMENTS --encoder ENCODER --output-dir MODEL
+    accelerate launch training/run_segmentation.py training/configs/segment_nt.yaml --output-dir MODEL
+    accelerate launch -m omics_transformers.training.run_segmentation ...
+
+Source: de Almeida et al. 2025 (SegmentNT, https://doi.org/10.1038/s41592-025-02881-2): a U-Net on the Nucleotide
+Transformer, focal loss. Beyond it: encoders with random weights, of region rankers, frozen or adapted by LoRA;
+thresholds chosen on validation windows and kept in the model's configuration; intervals by blocks of the genome.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
+from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from omics_transformers.training.interruption import SaveAtInterrupt
+from omics_transformers.training.model_card import write_segmentation_card
+from omics_transformers.training.pretraining_output import (
+    last_whole_checkpoint,
+    require_fresh_or_resumed,
+    require_same_model,
+    write_json,
+    write_whole,
+)
+from omics_transformers.training.segmentation_arguments import (
+    SegmentationArguments,
+    SegmentationRun,
+    parse_segmentation_arguments,
+)
+from omics_transformers.training.segmentation_data import SegmentationCollator, read_segments
+from omics_transformers.training.segmentation_output import (
+    METRICS_FILE,
+    TABLE_FILE,
+    settings_of,
+    without_nan,
+    write_element_table,
+)
+from omics_transformers.training.segmentation_setup import (
+    SegmentationData,
+    load_tokenizer,
+    make_segmentation_config,
+    make_segmentation_model,
+    prepare_segmentation_data,
+    rescale_positions,
+)
+from omics_transformers.training.segmentation_trainer import SegmentationTrainer
+
+logger = logging.getLogger("omics_transformers.training.run_segmentation")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see `--help`."""
+    run = parse_segmentation_arguments(arguments)
+    logging.basicConfig(
+        level=run[2].get_process_log_level() if run[2].should_log else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("omics_transformers").setLevel(logging.INFO if run[2].should_log else logging.WARNING)
+    try:
+        train_segmentation(run)
+    except KeyboardInterrupt:
+        sys.exit(130)  # what shells report for Ctrl-C
+
+
+def train_segmentation(run: SegmentationRun) -> dict[str, Any]:
+    """Train, choose thresholds, test, and write model, tokenizer, metrics, table and model card to `output_dir`.
+
+    Returns:
+        The metrics, as in metrics.json: `training`; `validation` and `test` as `SegmentationMetric.compute` gives them,
+        with the focal loss; and `data`, the windows of each split and what was left out.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: for files and settings that do not fit, before training begins.
+        KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
+    """
+    model_arguments, data_arguments, training_arguments = run
+    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=_resumes(training_arguments))
+    if data_arguments.segments is None:
+        raise ValueError("segments is not set: give the folder that `build segments` wrote (--segments DIR)")
+    logger.info("settings: %s", json.dumps(settings_of(run), indent=2, default=str))
+    set_seed(training_arguments.seed)
+    tokenizer = load_tokenizer(model_arguments.encoder, model_arguments.encoder_revision)
+    with training_arguments.main_process_first(desc="reading segments"):
+        segments = read_segments(data_arguments.segments)
+    config = make_segmentation_config(model_arguments, segments)
+    data = prepare_segmentation_data(data_arguments, segments, tokenizer, max_tokens=config.max_tokens)
+    logger.info("windows: %s", data.report)
+    config.window_bp = data.window_bp
+    rescale_positions(config, data.longest_tokens)
+    trainer = _make_trainer(run, data, tokenizer, config)
+    _train(trainer, _checkpoint(training_arguments, output_dir, config))
+    metrics = _evaluate(trainer, data, config, data_arguments.resamples)
+    _write(output_dir, trainer, data, run, metrics)
+    return metrics
+
+
+def _make_trainer(
+    run: SegmentationRun, data: SegmentationData, tokenizer: NucleotideKmerTokenizer, config: SegmentNTConfig
+) -> SegmentationTrainer:
+    model_arguments, data_arguments, training_arguments = run
+    collator = SegmentationCollator(
+        tokenizer,
+        reverse_complement=data_arguments.reverse_complement,
+        crop_bp=data_arguments.crop_bp,
+        seed=training_arguments.seed,
+    )
+    model = make_segmentation_model(model_arguments, config, data.segments)
+    trainer = SegmentationTrainer(
+        model=model,
+        args=training_arguments,
+        data_collator=collator,
+        train_dataset=data.training,
+        eval_dataset=data.during_training,
+        processing_class=tokenizer,
+        callbacks=[SaveAtInterrupt(), *([ConfigInCheckpoint(config)] if isinstance(model, PeftModel) else [])],
+        elements=data.segments.elements,
+        eval_collator=SegmentationCollator(tokenizer),
+        train_tokens=data.training_tokens,
+        encoder_learning_rate=training_arguments.encoder_learning_rate,
+    )
+    if model_arguments.lora_rank and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            "lora_rank is set under FSDP or DeepSpeed, which split the weights that LoRA is merged into: train LoRA "
+            "with a whole model a process, or train the encoder itself"
+        )
+    return trainer
+
+
+class ConfigInCheckpoint(TrainerCallback):
+    """A checkpoint of LoRA holds the adapter alone: with the model's configuration it can be told to be whole."""
+
+    def __init__(self, config: SegmentNTConfig) -> None:
+        self.config = config
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 (transformers' signature)
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        if state.is_world_process_zero:
+            assert args.output_dir is not None
+            self.config.save_pretrained(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def _train(trainer: SegmentationTrainer, checkpoint: Path | None) -> None:
+    interrupt = next(cb for cb in trainer.callback_handler.callbacks if isinstance(cb, SaveAtInterrupt))
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        interrupt.restore()
+    if interrupt.interrupted:
+        logger.warning("stopped at step %d; go on with --resume", trainer.state.global_step)
+        raise KeyboardInterrupt
+
+
+def _resumes(arguments: SegmentationArguments) -> bool:
+    return arguments.resume or arguments.resume_from_checkpoint is not None
+
+
+def _checkpoint(arguments: SegmentationArguments, output_dir: Path, config: SegmentNTConfig) -> Path | None:
+    """The checkpoint to go on from, if the run is to be resumed and there is one."""
+    checkpoint = Path(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
+    if checkpoint is None and arguments.resume:
+        checkpoint = last_whole_checkpoint(output_dir, processes=arguments.world_size)
+        logger.info("resuming from %s", checkpoint or f"the start: {output_dir} has no whole checkpoint")
+    if checkpoint is not None:
+        require_same_model(checkpoint, config)
+    return checkpoint
+
+
+def _evaluate(
+    trainer: SegmentationTrainer, data: SegmentationData, config: SegmentNTConfig, resamples: int
+) -> dict[str, Any]:
+    """Thresholds from all validation windows, into the configuration; then the test windows at these."""
+    history = [entry for entry in trainer.state.log_history if "train_loss" in entry]
+    metrics: dict[str, Any] = {"training": history[-1] if history else {}, "data": data.report}
+    trainer.resamples = resamples
+    if data.validation is not None:
+        trainer.evaluate(data.validation)
+        metrics["validation"] = trainer.last_result
+        elements = trainer.last_result["elements"]
+        config.thresholds = [element["threshold"] for element in elements.values()]
+        unknown = [name for name, element in elements.items() if not element["positive_bases"]]
+        if unknown:
+            logger.warning("no validation base carries %s: their thresholds are 0.5", ", ".join(unknown))
+    if data.test is not None:
+        if config.thresholds is None:
+            logger.warning("there are no validation windows to choose thresholds by: the test is at 0.5")
+        trainer.thresholds = config.thresholds or 0.5
+        trainer.evaluate(data.test, metric_key_prefix="test")
+        metrics["test"] = trainer.last_result
+    return without_nan(metrics)
+
+
+def _write(
+    output_dir: Path,
+    trainer: SegmentationTrainer,
+    data: SegmentationData,
+    run: SegmentationRun,
+    metrics: dict[str, Any],
+) -> None:
+    is_main = trainer.is_world_process_zero()
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    tokenizer: Any = trainer.processing_class
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+    def write(folder: Path) -> None:
+        nonlocal model
+        if isinstance(model, PeftModel):
+            if is_main and run[0].save_adapter:
+                model.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
+            model = model.merge_and_unload()
+            if is_main:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+        else:
+            trainer.save_model(str(folder))
+        if is_main:
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
+            write_json(folder / "arguments.json", settings_of(run))
+            write_json(folder / METRICS_FILE, metrics)
+            write_element_table(folder / TABLE_FILE, {split: metrics[split] for split in _evaluated(metrics)})
+            _write_card(folder, output_dir.name, trainer, data, run, metrics, model, trained)
+
+    write_whole(output_dir, write, is_main_process=is_main)
+    logger.info("model, tokenizer, metrics, table and card are in %s", output_dir)
+
+
+def _write_card(
+    folder: Path,
+    name: str,
+    trainer: SegmentationTrainer,
+    data: SegmentationData,
+    run: SegmentationRun,
+    metrics: dict[str, Any],
+    model: Any,
+    trained_parameters: int,
+) -> None:
+    training, split = run[2], next(iter(reversed(_evaluated(metrics))), None)
+    write_segmentation_card(
+        folder,
+        model_name=name,
+        config=model.config,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        trained_parameters=trained_parameters,
+        model_arguments=run[0],
+        data_arguments=run[1],
+        report=data.report,
+        steps=trainer.state.global_step,
+        windows_a_step=training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
+        learning_rate=training.learning_rate,
+        scores=None if split is None else metrics[split],
+        split=split,
+    )
+
+
+def _evaluated(metrics: dict[str, Any]) -> list[str]:
+    return [split for split in ("validation", "test") if split in metrics]
+
+
+if __name__ == "__main__":
+    main()
