@@ -5,7 +5,7 @@ Source: the BED specification v1 (https://github.com/samtools/hts-specs/blob/mas
 half-open itself; GTF and GFF3 are converted. Deviation: columns are separated by tabs, never by spaces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,39 @@ class BedSource:
         if not path:
             raise ValueError(f"{text!r} names no file; expected PATH[:name=NAME][:chain=PATH]")
         return cls(path, **chosen)
+
+
+def beds_from_text(texts: Iterable[str]) -> dict[str, list[BedSource]]:
+    """Of several `ELEMENT=PATH[:name=NAME][:chain=PATH]`; an element may come several times.
+
+    Raises:
+        ValueError: for a text without an element, and as `BedSource.from_text`.
+    """
+    beds: dict[str, list[BedSource]] = {}
+    for text in texts:
+        element, separator, source = text.partition("=")
+        if not element or not separator:
+            raise ValueError(f"{text!r} names no element; expected ELEMENT=PATH[:name=NAME][:chain=PATH]")
+        beds.setdefault(element, []).append(BedSource.from_text(source))
+    return beds
+
+
+def tissue_beds_from_text(texts: Iterable[str]) -> dict[str, dict[str, BedSource]]:
+    """Of several `KIND:TISSUE=PATH[:name=NAME][:chain=PATH]`, such as promoter:heart=heart.bed.gz.
+
+    Raises:
+        ValueError: for a text without kind or tissue, a tissue twice, and as `BedSource.from_text`.
+    """
+    beds: dict[str, dict[str, BedSource]] = {}
+    for text in texts:
+        names, separator, source = text.partition("=")
+        kind, _, tissue = names.partition(":")
+        if not kind or not tissue or not separator:
+            raise ValueError(f"{text!r}: expected KIND:TISSUE=PATH[:name=NAME][:chain=PATH]")
+        if tissue in beds.setdefault(kind, {}):
+            raise ValueError(f"{text!r}: {kind} has a file for {tissue} already; expected one file a tissue")
+        beds[kind][tissue] = BedSource.from_text(source)
+    return beds
 
 
 def read_bed(source: BedSource | str | Path) -> tuple[pd.DataFrame, dict]:

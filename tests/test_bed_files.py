@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omics_transformers.data_scripts.bed_files import BedSource, read_bed
+from omics_transformers.data_scripts.bed_files import BedSource, beds_from_text, read_bed, tissue_beds_from_text
 
 names = st.text("abcXYZ019_-", min_size=1, max_size=5)
 intervals = st.tuples(names, st.integers(0, 10**9), st.integers(1, 10**6), names)
@@ -93,3 +93,22 @@ def test_sources_of_the_command_line() -> None:
     for text in ("a.bed:nmae=x", "a.bed:name", "a.bed:name=", "a.bed:name=x:name=y", ":name=x"):
         with pytest.raises(ValueError, match=r"expected PATH\[:name=NAME\]"):
             BedSource.from_text(text)
+
+
+def test_elements_and_tissues_of_the_command_line() -> None:
+    assert beds_from_text(["CTCF-bound=a.bed", "promoter=b.bed:name=x", "CTCF-bound=c.bed"]) == {
+        "CTCF-bound": [BedSource("a.bed"), BedSource("c.bed")],
+        "promoter": [BedSource("b.bed", "x")],
+    }
+    assert tissue_beds_from_text(["promoter:heart=a.bed:chain=c", "promoter:lung=b.bed", "enhancer:lung=b.bed"]) == {
+        "promoter": {"heart": BedSource("a.bed", None, "c"), "lung": BedSource("b.bed")},
+        "enhancer": {"lung": BedSource("b.bed")},
+    }
+    for text in ("a.bed", "=a.bed", "promoter="):
+        with pytest.raises(ValueError, match="names no"):
+            beds_from_text([text])
+    for text in ("promoter=a.bed", ":heart=a.bed", "promoter:heart"):
+        with pytest.raises(ValueError, match="expected KIND:TISSUE=PATH"):
+            tissue_beds_from_text([text])
+    with pytest.raises(ValueError, match="has a file for heart already"):
+        tissue_beds_from_text(["promoter:heart=a.bed", "promoter:heart=b.bed"])
