@@ -1,4 +1,4 @@
-"""Elements of the genome from its sequence, on real data: chromosome X to train, a megabase of 22 to validate, 20 to test.
+"""Elements of the genome from its sequence, on real data: chromosome X to train, 1 Mb of 22 to validate, 20 to test.
 
     python benchmarks/segmentation.py --data FOLDER --output FOLDER
 
