@@ -93,3 +93,13 @@ def test_rows_are_written_in_groups_of_bounded_size(tmp_path: Path, monkeypatch:
     metadata = pq.ParquetFile(tmp_path / "x.parquet").metadata
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [5, 5]
     assert (counts.windows, counts.dropped_n, counts.dropped_blacklisted) == (10, 0, 10)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(0.4, [0]), (0.5, [0, 10]), (0.6, [0, 10, 20])])
+def test_a_window_may_have_just_the_share_masked(most: float, kept: list[int], tmp_path: Path) -> None:
+    (tmp_path / "genome.fa").write_text(f">1\n{'A' * 10 + 'A' * 5 + 'N' * 5 + 'A' * 4 + 'N' * 6}\n")
+    with GenomeFiles(tmp_path / "genome.fa") as genome:
+        writer = SegmentWriter(genome, tracks(a=[(0, 5)]), tracks(blacklist=[]), 10, 10, "drop", most)
+        counts = writer.write(tmp_path / "x.parquet", [SplitRegion("train", "1", 0, 30)])
+    assert pq.read_table(tmp_path / "x.parquet")["start"].to_pylist() == kept
+    assert counts.dropped_n == 3 - len(kept)
