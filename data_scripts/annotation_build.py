@@ -17,7 +17,7 @@ from .transcript_structures import TranscriptStructures
 logger = logging.getLogger(__name__)
 
 BeyondContig = Literal["error", "drop"]
-_FEWEST_TO_JUDGE = 5  # a wrong assembly passes five start codons in one of 10,000 cases
+_FEWEST_TO_JUDGE = 5  # three of five random codons are ATG in one of 26,000 cases
 _WARN_BELOW = 0.9
 
 
@@ -87,8 +87,7 @@ def within_genome(
 
     Args:
         intervals: contig (a name of the genome), start, end, line (of the source).
-        genome: its `pieces` end where the file ends, not the contig: intervals outside them are counted, never an
-        error.
+        genome: its `pieces` end where the file ends, not the contig: what is outside them is counted, never an error.
         source: name of the file, for messages.
         beyond_contig: what to do with intervals that reach beyond the end of a contig that is no piece: the sign of
             another assembly, or of a file that holds the beginning of the contig only.

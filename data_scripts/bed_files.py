@@ -1,5 +1,4 @@
-"""Intervals from BED files (BED3 and wider: narrowPeak, broadPeak), plain or gzip, and from feature lines of GTF
-and GFF3.
+"""Intervals from BED files (BED3 and wider: narrowPeak, broadPeak) and from feature lines of GTF and GFF3.
 
 Source: the BED specification v1 (https://github.com/samtools/hts-specs/blob/master/BEDv1.pdf). BED is 0-based and
 half-open itself; GTF and GFF3 are converted. Deviation: columns are separated by tabs, never by spaces.

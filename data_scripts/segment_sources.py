@@ -1,5 +1,4 @@
-"""From BED files to the intervals of elements on the genome at hand: named, lifted, counted; several files to one
-element.
+"""From BED files to the intervals of elements on the genome at hand: named, lifted, counted, several files to one.
 
 - An element with several files (CTCF peaks of several cell types): files' intervals that share bases make a region;
   the regions present in at least so many files are the element, as a whole. With one file as the least, that is the

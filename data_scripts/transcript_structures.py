@@ -39,7 +39,8 @@ class TranscriptStructures:
             own; genePred has none.
         says_biotypes, says_coding, names_refseq: whether the file, on any contig, tells biotypes of genes, tells
             coding sequence, and names RefSeq's non-coding transcripts (NR_, XR_). What it does not tell cannot be
-        labelled. contigs: those of the file.
+            labelled.
+        contigs: those of the file.
         report: what was read and left out.
     """
 
