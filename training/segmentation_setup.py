@@ -6,6 +6,7 @@ and reported. Class weights and the head's biases come from how many training ba
 
 import dataclasses
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,9 @@ def _with_lora(model: SegmentNTForTokenClassification, arguments: SegmentationMo
         target_modules=rf"encoder\.layers\.\d+\.attention\.({targets})",
         modules_to_save=["unet", "classifier"],
     )
-    wrapped = get_peft_model(model, lora)
+    with warnings.catch_warnings():  # peft asks for a name that transformers 5 has given up
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        wrapped = get_peft_model(model, lora)
     assert isinstance(wrapped, PeftModel)
     return wrapped
 
