@@ -1,5 +1,4 @@
-"""Windows with their sequence and packed labels to Parquet, a stretch of the genome at a time, and what they add up
-to."""
+"""Windows with their sequence and packed labels to Parquet, a stretch of the genome at a time, and their counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

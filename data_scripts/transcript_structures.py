@@ -1,5 +1,4 @@
-"""Transcripts with their exons and coding sequence, and genes, from GTF, GFF3 and UCSC's genePred, genePredExt,
-refFlat.
+"""Transcripts with their exons and coding sequence, and genes, from GTF, GFF3 and UCSC's genePred and refFlat.
 
 Where `annotations.py` asks where genes begin, this asks what they consist of. Coordinates are 0-based, half-open.
 The coding sequence runs from the start codon to the stop codon, both included: GTF leaves the stop codon out of its
