@@ -255,6 +255,28 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
         assert isinstance(value, nn.Embedding)
         self.embeddings.word_embeddings = value
 
+    @torch.no_grad()
+    def compose_kmer_embeddings(self, seed: int = 0) -> None:
+        """Begin training from k-mer embeddings that are sums of random vectors, one for each base at each place.
+
+        K-mers that share bases are then alike, and a layer can read a base at a place by one projection. Independent
+        vectors have to be learned k-mer by k-mer, which takes more sequence than a small run sees. Not in the
+        publication; the scale stays that of the configuration's `initializer_range`.
+
+        Args:
+            seed: of the random vectors.
+        """
+        config = self.config
+        assert config.kmer_token_ids is not None
+        size = config.kmer_size
+        weight = self.embeddings.word_embeddings.weight
+        generator = torch.Generator().manual_seed(seed)
+        vectors = torch.randn(size, 4, config.hidden_size, generator=generator) * config.initializer_range / size**0.5
+        kmers = torch.arange(4**size)
+        digits = [kmers // 4 ** (size - 1 - place) % 4 for place in range(size)]
+        composed = sum((vectors[place][digit] for place, digit in enumerate(digits)), torch.zeros(()))
+        weight[slice(*config.kmer_token_ids)] = composed.to(weight)
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,

@@ -16,6 +16,7 @@ from omics_transformers.modeling.modeling_nucleotide_transformer import (
     NucleotideTransformerModel,
     rotate,
 )
+from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 FIRST_VERSION = {"position_embedding_type": "absolute", "hidden_act": "gelu", "mlp_bias": True, "token_dropout": True}
@@ -268,6 +269,25 @@ def test_the_published_sizes_have_the_published_number_of_parameters() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == (
         4107 * 512 + 12 * (4 * (512 * 512 + 512) + 512 * 4096 + 2048 * 512 + 4 * 512) + 2 * 512
     )
+
+
+def test_composed_embeddings_are_sums_over_bases() -> None:
+    model = make_model().encoder
+    model.compose_kmer_embeddings(seed=3)
+    weight = model.embeddings.word_embeddings.weight.detach()
+    first, tokens = weight.clone(), NucleotideKmerTokenizer()
+
+    def of(kmer: str) -> torch.Tensor:
+        return weight[tokens.convert_tokens_to_ids(kmer)]
+
+    change = of("ACGTAC") - of("ACGTAG")  # another last base, whatever comes before it
+    torch.testing.assert_close(of("TTTTTC") - of("TTTTTG"), change, atol=1e-6, rtol=1e-4)
+    assert not torch.allclose(of("CTTTTT") - of("GTTTTT"), change, atol=1e-3)
+    assert weight[6:4102].std() == pytest.approx(0.02, rel=0.1)
+    model.compose_kmer_embeddings(seed=3)
+    assert torch.equal(first, weight)
+    model.compose_kmer_embeddings(seed=4)
+    assert not torch.equal(first[6:4102], weight[6:4102]) and torch.equal(first[:6], weight[:6])
 
 
 @pytest.mark.gpu
