@@ -232,8 +232,10 @@ def describe(batches: list[Batch]) -> dict[str, Any]:
     """How many tokens, and which share of the padded batches they are."""
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     places = sum(batch["input_ids"].numel() for batch in batches)
+    lengths = torch.cat([batch["attention_mask"].sum(1) for batch in batches])
     return {
         "batches": len(batches),
+        "shortest_and_longest": [int(lengths.min()), int(lengths.max())],
         "sequences_a_batch": SEQUENCES,
         "tokens": tokens,
         "share_of_tokens_in_padded_batches": round(tokens / places, 3),

@@ -167,7 +167,10 @@ class NucleotideKmerTokenizer(PreTrainedTokenizerFast):
         sequences = [text] if isinstance(text, str) else text
         if self._is_plain(sequences, options):
             return self._encode_plain(sequences, is_batched=sequences is text, options=options)
-        self._check_letters(sequences)
+        splits = options.get("split_special_tokens")
+        splits = self.split_special_tokens if splits is None else splits
+        tokens = self.added_tokens_decoder.values()
+        self._check_letters(sequences, [token.content for token in tokens if not (splits and token.special)])
         return super()._encode_plus(text, **options)
 
     def _is_plain(self, sequences: Any, options: dict[str, Any]) -> bool:
@@ -193,7 +196,8 @@ class NucleotideKmerTokenizer(PreTrainedTokenizerFast):
         if _name(options.get("truncation_strategy")) != "do_not_truncate" and max_length is not None:
             tokens = _truncated(tokens, max_length)
         longest = int(tokens.counts.max())
-        self._eventual_warn_about_too_long_sequence([0] * longest, max_length, options.get("verbose", True))
+        ids: Any = range(longest)  # only their number is looked at
+        self._eventual_warn_about_too_long_sequence(ids, max_length, options.get("verbose", True))
         length = _padded_length(longest, options)
         if length is not None and length < longest:  # the backend then leaves the longer ones as they are
             return backend(text, **options)
@@ -227,19 +231,17 @@ class NucleotideKmerTokenizer(PreTrainedTokenizerFast):
         input_ids[is_token] = ids
         return input_ids
 
-    def _check_letters(self, sequences: Any) -> None:
-        """Raise where any text, once its special and added tokens are taken out, is no DNA."""
-        added = sorted(self.get_added_vocab(), key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, added)))
+    def _check_letters(self, sequences: Any, tokens: list[str]) -> None:
+        """Raise where any text, once these tokens are taken out, is no DNA."""
+        pattern = re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
         for number, sequence in enumerate(sequences):
-            if not isinstance(sequence, str):
-                if isinstance(sequence, list | tuple):
-                    self._check_letters(sequence)
-                continue
-            plain = pattern.sub(lambda token: "N" * len(token[0]), sequence)
-            position = first_invalid_character(plain)
-            if position is not None:
-                raise invalid_character_error(plain, position, number if len(sequences) > 1 else None)
+            if isinstance(sequence, list | tuple):
+                self._check_letters(sequence, tokens)
+            elif isinstance(sequence, str):
+                plain = pattern.sub(lambda token: "N" * len(token[0]), sequence)
+                position = first_invalid_character(plain)
+                if position is not None:
+                    raise invalid_character_error(plain, position, number if len(sequences) > 1 else None)
 
 
 class KmerBatchEncoding(BatchEncoding):

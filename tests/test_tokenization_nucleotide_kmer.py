@@ -148,6 +148,13 @@ def test_special_tokens_in_the_text() -> None:
     assert FAST(["ACG", "<mask>"], padding=True)["input_ids"] == [[3, 4102, 4104, 4105], [3, 2, 1, 1]]
 
 
+def test_special_tokens_may_be_refused_in_the_text() -> None:
+    tokenizer = NucleotideKmerTokenizer()
+    with pytest.raises(ValueError, match="the sequence has '<' at position 2"):
+        tokenizer("AC<mask>", split_special_tokens=True)
+    assert tokenizer("ACGTAC", split_special_tokens=True)["input_ids"] == [3, 728]
+
+
 @given(sequence=st.text("ACGTN", max_size=80))
 def test_decoding_gives_the_bases_back(sequence: str) -> None:
     ids = FAST(sequence)["input_ids"]
