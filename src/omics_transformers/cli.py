@@ -8,6 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, parse_json
+from .cli_segmentation import (
+    build_segments_command,
+    convert_command,
+    explain_command,
+    segment_command,
+    variant_effect_command,
+)
 from .version import __version__
 
 app = typer.Typer(
@@ -20,14 +28,14 @@ app = typer.Typer(
 )
 build = typer.Typer(help="Raw files to data sets that load_dataset reads.", no_args_is_help=True)
 app.add_typer(build, name="build")
+convert = typer.Typer(help="Published weights to models of this package.", no_args_is_help=True)
+app.add_typer(convert, name="convert")
+build.command("segments")(build_segments_command)
+convert.command("nucleotide-transformer")(convert_command)
+app.command("segment")(segment_command)
+app.command("explain")(explain_command)
+app.command("variant-effect")(variant_effect_command)
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
-Symbols = Annotated[
-    Path | None, typer.Option(help="JSON (.gz too) of symbol: gene id, for files that know symbols only.")
-]
-Offsets = Annotated[
-    str | None, typer.Option(help='JSON of contig: first coordinate, for pieces of contigs, e.g. {"22": 20000000}.')
-]
 WindowBp = Annotated[int, typer.Option("--window-bp", help="Length of the window around each TSS, in bp.")]
 TssChoice = Annotated[
     str, typer.Option(help="Transcript that gives the TSS: canonical, most_common, five_prime_most, median, longest.")
@@ -47,6 +55,10 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except ImportError as error:
+        if "omics-transformers[" not in str(error):  # anything but a missing extra is ours to mend
+            raise
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")
@@ -197,7 +209,7 @@ def build_promoters_command(
         beyond_contig=beyond_contig,  # type: ignore[arg-type]
         alternative_contigs=alternative_contigs,  # type: ignore[arg-type]
         table_coordinates=table_coordinates,  # type: ignore[arg-type]
-        offsets=_json(offsets),
+        offsets=parse_json(offsets),
         overwrite=overwrite,
     )
     typer.echo(f"{output}: {json.dumps(report)}")
@@ -231,7 +243,7 @@ def embed(
     missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error or reference.")] = "error",
     other_variants: Annotated[str, typer.Option(help="Variants that are no SNVs: error or drop.")] = "error",
     assembly: Annotated[str | None, typer.Option(help="Name of the assembly, for the metadata.")] = None,
-    cache_folder: Annotated[Path | None, typer.Option(help="Keep the decompressed genome here for next time.")] = None,
+    cache_folder: CacheFolder = None,
     part_size: Annotated[int, typer.Option(help="Windows between two saves.")] = 32,
     offsets: Offsets = None,
     overwrite: Overwrite = False,
@@ -321,8 +333,8 @@ def perturb(
     use_raw: Annotated[bool, typer.Option("--use-raw", help="Take counts from .raw.")] = False,
     gene_id_column: Annotated[str | None, typer.Option(help="Column of var with the gene ids.")] = None,
     seed: Annotated[int, typer.Option(help="Of random mutations and sham genes.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; the best by default.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code.")] = False,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Change one gene by its DNA or its token, and see which genes' contextual embeddings move.
@@ -344,7 +356,7 @@ def perturb(
         genome=genome,
         annotation=annotation,
         gene_symbols=gene_symbols,
-        offsets=_json(offsets),
+        offsets=parse_json(offsets),
         dna_model=dna_model,
         gene_features=gene_features,
         seed=seed,
@@ -388,10 +400,6 @@ def _name_and_number(setting: str) -> tuple[str, Any]:
         return name, float(value) if "." in value or "e" in value else int(value)
     except ValueError:
         raise ValueError(f"--set {setting}: expected name=number, e.g. n_genes=200") from None
-
-
-def _json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
 
 
 if __name__ == "__main__":
