@@ -317,7 +317,7 @@ class SegmentationCollator:
             `input_ids` and `attention_mask` (windows, tokens) int64; `labels` (windows, bases, elements) int8, 1 or 0,
             -100 at N, at ignored bases and behind a window's end; where windows have blocks also `blocks` (windows,).
         """
-        pieces = [self._piece(window) for window in windows]
+        pieces = [self.piece(window) for window in windows]
         tokens = self.tokenizer.encode_batch_bases([sequence.tobytes() for sequence, _ in pieces])
         longest = max(len(sequence) for sequence, _ in pieces)
         labels = np.full((len(pieces), longest, pieces[0][1].shape[1]), IGNORED_LABEL, dtype=np.int8)
@@ -328,7 +328,7 @@ class SegmentationCollator:
         blocks = [window.block for window in windows if window.block is not None]
         return {**batch, "blocks": torch.tensor(blocks)} if blocks else batch
 
-    def _piece(self, window: SegmentationWindow) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
+    def piece(self, window: SegmentationWindow) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
         """(bases,) letters and (bases, elements) labels of a window, cropped and turned about."""
         start, end, is_reversed = self._draw(window)
         sequence = window.sequence[start:end]
