@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from omics_transformers.pipelines.segmentation_windows import Piece
-from omics_transformers.segmentation_blocks import SegmentationBlocks
+from omics_transformers.segmentation_blocks import SegmentationBlocks, read_block
 
 SETTINGS = {"model_sha256": "m" * 64, "window_bp": 120, "regions": ["chr1:1-9"]}
 PIECES = [Piece("chr1", 5, 25, ()), Piece("chr2", 0, 7, ())]
@@ -34,7 +34,7 @@ def test_what_is_written_is_read(blocks: SegmentationBlocks, arrays: list[np.nda
     blocks.write(7, PIECES, arrays)
     assert blocks.has(7)
     for element in range(3):
-        found = list(blocks.read(7, element))
+        found = list(read_block(blocks.folder, 7, element))
         assert [(piece.contig, piece.start) for piece in found] == [("chr1", 5), ("chr2", 0)]
         for piece, array in zip(found, arrays, strict=True):
             np.testing.assert_array_equal(piece.values, array[:, element])
@@ -56,7 +56,7 @@ def test_damaged_blocks_are_found_and_removed(
         data[place] ^= 1
     path.write_bytes({"cut": data[:-40], "empty": b"", "flipped": data, "other": b"ARROW1" * 40}[damage])
     with pytest.raises(ValueError, match=r"000000.arrow was damaged and is removed: run again"):
-        list(blocks.read(0, 0))
+        list(read_block(blocks.folder, 0, 0))
     assert not blocks.has(0)
 
 

@@ -10,7 +10,7 @@ from omics_transformers.pipelines.segmentation_input import Region
 from omics_transformers.pipelines.segmentation_tracks import read_bigwig
 from omics_transformers.pipelines.segmentation_windows import Piece
 from omics_transformers.segmentation_blocks import SegmentationBlocks
-from omics_transformers.segmentation_files import CallOptions, merge_segments, write_element
+from omics_transformers.segmentation_files import CallOptions, FinishedBlocks, merge_segments, write_elements
 
 CONTIGS = {"chr2": 300, "chr10": 120, "chr1": 90}
 THRESHOLDS = {"exon": 0.6, "5UTR": 0.4}
@@ -39,16 +39,16 @@ def tracks() -> dict[str, np.ndarray]:
     return found
 
 
-def test_files_equal_what_the_arrays_give(tracks: dict[str, np.ndarray], tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_files_equal_what_the_arrays_give(tracks: dict[str, np.ndarray], tmp_path: Path, processes: int) -> None:
     blocks = SegmentationBlocks(tmp_path / "out", {})
     blocks.open()
     for number, block in enumerate(BLOCKS):
         blocks.write(number, block, [tracks[piece.contig][piece.start : piece.end] for piece in block])
     (tmp_path / "result" / "tracks").mkdir(parents=True)
     calls = CallOptions(THRESHOLDS, 3, 2)
-    counts = [
-        write_element(blocks, 3, number, tmp_path / "result", contigs=CONTIGS, calls=calls) for number in range(2)
-    ]
+    finished = FinishedBlocks(blocks.folder, len(BLOCKS), CONTIGS)
+    counts = list(write_elements(finished, tmp_path / "result", calls, processes=processes))
     plotted = [Region("chr2", 110, 200), Region("chr1", 0, 90)]
     inside = merge_segments(tmp_path / "result", list(THRESHOLDS), list(CONTIGS), plotted=plotted)
     expected = []

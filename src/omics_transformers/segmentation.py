@@ -23,7 +23,16 @@ from .pipelines.segmentation_input import Region, RegionScan, scan_region
 from .pipelines.segmentation_tracks import read_bigwig, require_decimals, rounded, track_names
 from .pipelines.segmentation_windows import Piece, Stretch, blocks_of
 from .segmentation_blocks import SegmentationBlocks
-from .segmentation_files import BED, TABLE, TRACKS, CallOptions, ElementCounts, merge_segments, write_element
+from .segmentation_files import (
+    BED,
+    TABLE,
+    TRACKS,
+    CallOptions,
+    ElementCounts,
+    FinishedBlocks,
+    merge_segments,
+    write_elements,
+)
 from .segmentation_regions import find_plotted, find_regions, read_transcripts
 
 if TYPE_CHECKING:
@@ -86,6 +95,7 @@ def segment(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     overwrite: bool = False,
+    processes: int = 1,
     progress: bool = False,
 ) -> SegmentedGenome:
     """Segment a FASTA file, or regions of it.
@@ -114,6 +124,7 @@ def segment(
         dtype: of the model: float32, bfloat16 or float16; by default bfloat16 on a GPU that has it, else float32.
         trust_remote_code: let a Hub repository's own code run.
         overwrite: replace an earlier result in `output`, and discard unfinished blocks made from something else.
+        processes: that write tracks at once, an element each, once the model is done; the bytes do not depend on it.
         progress: show progress bars.
 
     Returns:
@@ -129,6 +140,8 @@ def segment(
     _require_room(output, overwrite)
     require_call_options(minimum_length, merge_gap)
     require_decimals(decimals)
+    if processes < 1:
+        raise ValueError(f"processes is {processes}: expected 1 or more")
     with _open_genome(genome, offsets, cache_folder) as opened:
         chosen = find_regions(opened, regions, bed)
         plotted = find_plotted(opened, plot or (), chosen)
@@ -153,7 +166,8 @@ def segment(
         try:
             _segment_blocks(blocks, plan, pipe, opened, settings, decimals, progress)
             folder = blocks.folder / "result"
-            counts, segments = _write_files(folder, blocks, plan, opened, calls, plotted, progress)
+            finished = FinishedBlocks(blocks.folder, plan.n_blocks, dict(opened.contigs))
+            counts, segments = _write_files(folder, finished, calls, plotted, processes, progress)
             _draw(folder, plotted, segments, calls, transcripts)
             summary = _summary(
                 fingerprint, genome, pipe, chosen, scans, plan, calls, counts, time.monotonic() - started
@@ -222,11 +236,10 @@ def _rounded(arrays: Sequence[np.ndarray], decimals: int | None) -> list[np.ndar
 
 def _write_files(
     folder: Path,
-    blocks: SegmentationBlocks,
-    plan: _Plan,
-    genome: "Genome",
+    blocks: FinishedBlocks,
     calls: CallOptions,
     plotted: Sequence[Region],
+    processes: int,
     progress: bool,
 ) -> tuple[dict[str, ElementCounts], list[list[dict[str, Any]]]]:
     """Tracks, segments.bed and segments.tsv; what they hold, and the segments of each plotted region."""
@@ -235,10 +248,10 @@ def _write_files(
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
     (folder / TRACKS).mkdir(parents=True)
     elements = list(calls.thresholds)
-    counts = {}
-    for number, element in enumerate(tqdm(elements, unit="element", desc="writing", disable=not progress)):
-        counts[element] = write_element(blocks, plan.n_blocks, number, folder, contigs=genome.contigs, calls=calls)
-    return counts, merge_segments(folder, elements, list(genome.contigs), plotted=plotted)
+    written = write_elements(blocks, folder, calls, processes=processes)
+    bar = tqdm(written, total=len(elements), unit="element", desc="writing", disable=not progress)
+    counts = dict(zip(elements, bar, strict=True))
+    return counts, merge_segments(folder, elements, list(blocks.contigs), plotted=plotted)
 
 
 def _draw(

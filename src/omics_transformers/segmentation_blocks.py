@@ -105,36 +105,8 @@ class SegmentationBlocks:
             writer.write_table(table)
         _write_whole(self._path(number), memoryview(sink.getvalue()))
 
-    def read(self, number: int, element: int) -> Iterator[TrackPiece]:
-        """One element's probabilities, piece after piece.
-
-        Raises:
-            ValueError: where the block is damaged; it is removed, so that the next run makes it again.
-        """
-        path = self._path(number)
-        try:
-            table = self._table(path, element)
-            values = table.column(0).to_numpy()
-            metadata = table.schema.metadata
-            is_whole = metadata[str(element).encode()].decode() == _sha256(values)
-            pieces = json.loads(metadata[_PIECES])
-        except (pa.ArrowException, KeyError, OSError, json.JSONDecodeError) as error:
-            raise _damaged(path) from error
-        if not is_whole:
-            raise _damaged(path)
-        first = 0
-        for contig, start, end in pieces:
-            yield TrackPiece(contig, start, values[first : first + end - start])
-            first += end - start
-
-    @staticmethod
-    def _table(path: Path, element: int) -> pa.Table:
-        options = pa.ipc.IpcReadOptions(included_fields=[element])
-        with pa.OSFile(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
-            return reader.read_all()
-
     def _path(self, number: int) -> Path:
-        return self.folder / "blocks" / f"{number:06d}.arrow"
+        return block_path(self.folder, number)
 
     def _discard(self) -> None:
         """All but the lock, which is held."""
@@ -152,6 +124,45 @@ class SegmentationBlocks:
             return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
             return {}
+
+
+def read_block(folder: Path, number: int, element: int) -> Iterator[TrackPiece]:
+    """One element's probabilities, piece after piece.
+
+    Args:
+        folder: of the blocks.
+        number: of the block, from 0.
+        element: column of its probabilities.
+
+    Raises:
+        ValueError: where the block is damaged; it is removed, so that the next run makes it again.
+    """
+    path = block_path(folder, number)
+    try:
+        table = _read_column(path, element)
+        values = table.column(0).to_numpy()
+        metadata = table.schema.metadata
+        is_whole = metadata[str(element).encode()].decode() == _sha256(values)
+        pieces = json.loads(metadata[_PIECES])
+    except (pa.ArrowException, KeyError, OSError, json.JSONDecodeError) as error:
+        raise _damaged(path) from error
+    if not is_whole:
+        raise _damaged(path)
+    first = 0
+    for contig, start, end in pieces:
+        yield TrackPiece(contig, start, values[first : first + end - start])
+        first += end - start
+
+
+def block_path(folder: Path, number: int) -> Path:
+    """Where a block lies."""
+    return folder / "blocks" / f"{number:06d}.arrow"
+
+
+def _read_column(path: Path, element: int) -> pa.Table:
+    options = pa.ipc.IpcReadOptions(included_fields=[element])
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
+        return reader.read_all()
 
 
 def _damaged(path: Path) -> ValueError:

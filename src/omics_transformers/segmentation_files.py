@@ -4,9 +4,12 @@ Blocks are read one at a time, and segments merged from sorted files, so that me
 """
 
 import heapq
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -15,7 +18,7 @@ import numpy as np
 from .pipelines.segmentation_calls import COLUMNS, SegmentCaller
 from .pipelines.segmentation_input import Region
 from .pipelines.segmentation_tracks import TrackPiece, bed_line, colours_of, track_names, write_bigwig
-from .segmentation_blocks import SegmentationBlocks
+from .segmentation_blocks import read_block
 
 TRACKS, BED, TABLE = "tracks", "segments.bed", "segments.tsv"
 
@@ -61,36 +64,51 @@ class ElementCounts:
         return asdict(self)
 
 
-def write_element(
-    blocks: SegmentationBlocks,
-    n_blocks: int,
-    number: int,
-    folder: Path,
-    *,
-    contigs: Mapping[str, int],
-    calls: CallOptions,
-) -> ElementCounts:
+class FinishedBlocks(NamedTuple):
+    """The folder of `SegmentationBlocks`, how many blocks it has, and contig -> length in bp."""
+
+    folder: Path
+    n_blocks: int
+    contigs: Mapping[str, int]
+
+
+def write_elements(
+    blocks: FinishedBlocks, folder: Path, calls: CallOptions, *, processes: int = 1
+) -> Iterator[ElementCounts]:
+    """`write_element` of each element, in order, by several processes at once; the bytes do not depend on how many."""
+    numbers = range(len(calls.thresholds))
+    if processes == 1:
+        yield from (write_element(blocks, number, folder, calls) for number in numbers)
+        return
+    # Processes are spawned: forking a process that has threads may lock up.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(partial(write_element, blocks, folder=folder, calls=calls), numbers)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_element(blocks: FinishedBlocks, number: int, folder: Path, calls: CallOptions) -> ElementCounts:
     """Write one element's bigWig, and its segments as a temporary file for `merge_segments`.
 
     Args:
-        blocks, n_blocks: the finished blocks, in the order of the genome.
+        blocks: in the order of the genome.
         number: of the element, in the order of `calls.thresholds`.
         folder: of the result; its folder `tracks` is there.
-        contigs: name -> length in bp.
         calls: how segments are called.
     """
     elements = list(calls.thresholds)
     threshold = calls.thresholds[elements[number]]
     counts = ElementCounts(threshold)
     caller = SegmentCaller(threshold, minimum_length=calls.minimum_length, merge_gap=calls.merge_gap)
-    contig_numbers = {name: place for place, name in enumerate(contigs)}
+    contig_numbers = {name: place for place, name in enumerate(blocks.contigs)}
     total, n_known = 0.0, 0
 
     def pieces(file: TextIO) -> Iterator[TrackPiece]:
         nonlocal total, n_known
         contig = None
-        for block in range(n_blocks):
-            for piece in blocks.read(block, number):
+        for block in range(blocks.n_blocks):
+            for piece in read_block(blocks.folder, block, number):
                 if contig is not None and piece.contig != contig:
                     _write_rows(file, contig_numbers[contig], number, caller.finish(), counts)
                 contig = piece.contig
@@ -102,7 +120,7 @@ def write_element(
             _write_rows(file, contig_numbers[contig], number, caller.finish(), counts)
 
     with _rows_path(folder, number).open("w", encoding="utf-8") as file:
-        write_bigwig(folder / TRACKS / track_names(elements)[number], contigs, pieces(file))
+        write_bigwig(folder / TRACKS / track_names(elements)[number], blocks.contigs, pieces(file))
     counts.segments_too_short = caller.n_dropped
     counts.mean_probability = round(total / n_known, 6)
     return counts
