@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
+from omics_transformers.pipelines.dna_segmentation import DNASegmentationPipeline
 from omics_transformers.training.run_segmentation import train_segmentation
 from omics_transformers.training.segmentation_arguments import (
     SegmentationArguments,
@@ -119,6 +120,17 @@ def test_the_model_that_is_written_makes_the_calls_that_were_scored(trained: Pat
         ignored[row] = unpacked(masked) if masked else False
     is_scored = outputs.base_mask & ~ignored
     assert abs(int((called & truth & is_scored).sum()) - expected) <= 1
+
+
+def test_the_folder_brings_its_pipeline(trained: Path) -> None:
+    pipe = DNASegmentationPipeline(
+        AutoModelForTokenClassification.from_pretrained(trained), AutoTokenizer.from_pretrained(trained), device="cpu"
+    )
+    result = pipe("ACGTTGCA" * 20 + "GC" * 30 + "ATTGCATA" * 20)
+    assert (trained / "dna_segmentation.py").is_file()
+    assert json.loads((trained / "config.json").read_text())["custom_pipelines"].keys() == {"dna-segmentation"}
+    assert result.probabilities.shape == (380, 3)
+    assert result.probabilities[165:215, 0].mean() > 0.8 > 0.3 > result.probabilities[:100, 0].mean()
 
 
 def unpacked(packed: bytes) -> torch.Tensor:

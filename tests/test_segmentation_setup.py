@@ -165,3 +165,16 @@ def test_refuses_encoders_of_other_packages(tmp_path: Path, segments: Segments) 
     (tmp_path / "config.json").write_text('{"model_type": "esm", "vocab_size": 4107}')
     with pytest.raises(ValueError, match="omics-transformers convert nucleotide-transformer"):
         make_segmentation_config(SegmentationModelArguments(encoder=str(tmp_path)), segments)
+
+
+def test_random_encoders_begin_from_composed_embeddings(segments: Segments) -> None:
+    def embeddings(**changes: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        arguments = SegmentationModelArguments(**TINY, initializer_range=0.1, **changes)
+        model = make_segmentation_model(arguments, make_segmentation_config(arguments, segments), segments, seed=5)
+        return model.get_parameter("encoder.embeddings.word_embeddings.weight")[6:4102].detach()
+
+    composed, independent = embeddings(), embeddings(initial_embeddings="random")
+    assert composed.std() == pytest.approx(0.1, rel=0.1) == independent.std()
+    assert torch.linalg.matrix_rank(composed[:64]) <= 10 < torch.linalg.matrix_rank(independent[:64])
+    assert torch.equal(composed, embeddings())

@@ -43,6 +43,7 @@ from omics_transformers.training.segmentation_output import (
     without_nan,
     write_element_table,
 )
+from omics_transformers.training.segmentation_pipeline import add_segmentation_pipeline
 from omics_transformers.training.segmentation_setup import (
     SegmentationData,
     load_tokenizer,
@@ -112,7 +113,7 @@ def _make_trainer(
         crop_bp=data_arguments.crop_bp,
         seed=training_arguments.seed,
     )
-    model = make_segmentation_model(model_arguments, config, data.segments)
+    model = make_segmentation_model(model_arguments, config, data.segments, seed=training_arguments.seed)
     trainer = SegmentationTrainer(
         model=model,
         args=training_arguments,
@@ -220,11 +221,13 @@ def _write(
             if is_main and run[0].save_adapter:
                 model.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
             model = model.merge_and_unload()
-            if is_main:
-                model.save_pretrained(folder)
-                tokenizer.save_pretrained(folder)
-        else:
-            trainer.save_model(str(folder))
+        if is_main:
+            add_segmentation_pipeline(model, folder)
+        if run[0].lora_rank and is_main:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        elif not run[0].lora_rank:
+            trainer.save_model(str(folder))  # of all processes, which may hold a part of the weights each
         if is_main:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
             write_json(folder / "arguments.json", settings_of(run))

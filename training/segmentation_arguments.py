@@ -31,6 +31,10 @@ class SegmentationModelArguments:
     num_hidden_layers: int | None = _option(None, "its layers; 12 by default")
     num_attention_heads: int | None = _option(None, "its attention heads a layer; 16 by default")
     intermediate_size: int | None = _option(None, "width of its feed-forward layers; 2048 by default")
+    initializer_range: float | None = _option(None, "standard deviation of random weights; 0.02 by default")
+    initial_embeddings: Literal["composed", "random"] = _option(
+        "composed", "k-mers of an encoder with random weights: sums over their bases, or each by itself"
+    )
     unet_channels: list[int] | None = field(
         default=None, metadata={"help": "channels of the U-Net's levels; hidden_size x 1 and x 2 by default"}
     )

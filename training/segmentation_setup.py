@@ -24,7 +24,7 @@ from .segmentation_data import SPLITS, SegmentationDataset, Segments, SegmentWin
 
 logger = logging.getLogger(__name__)
 
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "initializer_range")
 
 
 @dataclasses.dataclass
@@ -181,9 +181,9 @@ def rescale_positions(config: SegmentNTConfig, longest_tokens: int) -> None:
 
 
 def make_segmentation_model(
-    arguments: SegmentationModelArguments, config: SegmentNTConfig, segments: Segments
+    arguments: SegmentationModelArguments, config: SegmentNTConfig, segments: Segments, *, seed: int = 0
 ) -> SegmentNTForTokenClassification | PeftModel:
-    """The model, its encoder loaded, frozen or wrapped in LoRA as the arguments say.
+    """The model, its encoder loaded, frozen or wrapped in LoRA as the arguments say; `seed` of composed embeddings.
 
     Raises:
         ValueError: where frozen encoder and LoRA are both asked for, or the encoder's weights do not fit.
@@ -195,6 +195,8 @@ def make_segmentation_model(
     model = SegmentNTForTokenClassification(config)
     if arguments.encoder is not None:
         model.load_encoder(arguments.encoder, revision=arguments.encoder_revision)
+    elif arguments.initial_embeddings == "composed":
+        model.encoder.compose_kmer_embeddings(seed)
     if arguments.initial_probabilities == "frequencies":
         model.set_class_priors(torch.from_numpy(_weighted_frequencies(config, segments)))
     if arguments.freeze_encoder:
