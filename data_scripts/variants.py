@@ -91,7 +91,7 @@ def read_phased_snvs(
     if not vcf.is_file():
         raise FileNotFoundError(f"no VCF file at {vcf}")
     _check_policies(unphased, missing_genotypes, other_variants)
-    lines = _lines(vcf)
+    lines = vcf_lines(vcf)
     donors = _read_header(vcf, lines)
     problems = _Problems(vcf, unphased, missing_genotypes, other_variants)
     in_reach = _in_reach(windows)
@@ -259,7 +259,12 @@ def _read_header(vcf: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
     raise ValueError(f"{vcf} has no header line `#CHROM ... FORMAT sample ...`")
 
 
-def _lines(vcf: Path) -> Iterator[tuple[int, str]]:
+def vcf_lines(vcf: Path) -> Iterator[tuple[int, str]]:
+    """Numbers, from 1, and texts of the lines of a plain, gzip or BGZF file, empty ones aside.
+
+    Raises:
+        ValueError: where it is damaged, truncated or not text.
+    """
     with vcf.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
     opener: Callable = gzip.open if is_gzip else open

@@ -1,4 +1,4 @@
-"""Whether scores of bases, such as attributions, are higher where known motifs lie than elsewhere.
+"""Whether scores of bases, such as attributions, are higher or lower where known motifs lie than elsewhere.
 
 A motif's hits are compared with windows of the same width and GC content, or of any place, drawn with a seed: bases of
 one hit depend on one another, so the test counts hits and not bases. Wilcoxon rank-sum test with Benjamini-Hochberg
@@ -27,11 +27,11 @@ def compare_with_hits(
     controls: int = 100,
     seed: int = 0,
 ) -> "pd.DataFrame":
-    """Scores within each motif's hits against the background.
+    """Scores within each motif's hits against the background: higher, lower, or neither.
 
     Args:
-        scores: (bases,) of the bases from `start` on; higher means more important, so give magnitudes where signs do
-            not matter. What is not finite is not scored.
+        scores: (bases,) of the bases from `start` on; give magnitudes where signs do not matter. What is not finite is
+            not scored.
         hits: of `find_hits`: matrix_id, motif, start, end, in bases of the sequence. Hits of both strands at one place
             count once.
         sequence: all of it, ACGTN; scores at N do not count.
@@ -44,7 +44,7 @@ def compare_with_hits(
     Returns:
         One row a motif, by p-value: matrix_id, motif, n_hits (places), n_hits_not_scored (wholly or in part),
         mean_in_hits, mean_background, auroc (the chance that a hit's mean score exceeds a background window's),
-        rank_sum_p (one-sided; counts distinct background windows), q_value, auroc_bases (bases within hits against all
+        rank_sum_p (two-sided; counts distinct background windows), q_value, auroc_bases (bases within hits against all
         others, without matching). NaN where a motif has no scored hit or no background.
 
     Raises:
@@ -188,7 +188,7 @@ def _auroc(positives: np.ndarray, negatives: np.ndarray) -> float:
 def _rank_sum_p(positives: np.ndarray, negatives: np.ndarray) -> float:
     from scipy import stats
 
-    return float(stats.mannwhitneyu(positives, negatives, alternative="greater").pvalue)
+    return float(stats.mannwhitneyu(positives, negatives, alternative="two-sided").pvalue)
 
 
 def _sums(values: np.ndarray) -> np.ndarray:

@@ -6,13 +6,15 @@ it: p-values under a background of equal bases. Needs memelite: pip install "omi
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +107,8 @@ def find_hits(
     fitting = {
         str(row): motif.probabilities(pseudocount) for row, motif in enumerate(motifs) if motif.width <= len(text)
     }
-    tables = fimo(fitting, one_hot[None], threshold=threshold, eps=1e-9) if fitting else []
+    with _keeping_threads():
+        tables = fimo(fitting, one_hot[None], threshold=threshold, eps=1e-9) if fitting else []
     names = ["motif_name", "start", "end", "strand", "score", "p-value"]
     hits = pd.concat([table[names] for table in tables if len(table)] or [pd.DataFrame(columns=names)])
     rows = hits["motif_name"].astype(int).to_numpy()
@@ -177,6 +180,16 @@ def _without_unknown_bases(hits: "pd.DataFrame", text: str) -> "pd.DataFrame":
     if holds_n.any():
         logger.info("%d motif hits reach over an N and are left out", int(holds_n.sum()))
     return hits[~holds_n]
+
+
+@contextmanager
+def _keeping_threads() -> Iterator[None]:
+    """numba, beneath memelite, sets the number of OpenMP threads of the whole process, PyTorch's among them."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _memelite_fimo() -> Any:

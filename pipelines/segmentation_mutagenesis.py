@@ -1,8 +1,7 @@
 """Which bases a SegmentNT's answer rests on: every base changed to the three others, in silico.
 
-Each change replaces the one token that holds the base, so all other k-mers stay as they were cut. Two ways: a forward
-pass for each change, exact; or one backward pass for all, to first order (Sasse et al. 2024, "Quick and effective
-approximation of in silico saturation mutagenesis experiments with first-order Taylor expansion").
+Each change replaces the one token that holds the base, so all other k-mers stay as they were cut. There is no estimate
+from gradients: a change of one base puts another token's embedding in place of the whole one, too long a step for it.
 """
 
 from dataclasses import dataclass
@@ -106,30 +105,6 @@ def saturation_mutagenesis(
                 effects[changes.rows[chosen], changes.columns[chosen]] = values - value
                 bar.update(len(chosen))
     return Mutagenesis(encoded.sequence, target, start, end, effects, value)
-
-
-def estimated_mutagenesis(
-    model: Any, tokenizer: Any, sequence: str | bytes, *, target: SegmentationTarget, start: int, end: int
-) -> Mutagenesis:
-    """The same to first order, from one backward pass: gradient times the change of the token's embedding.
-
-    Right for small changes only; for long windows and large models, where a pass for each change takes too long.
-    Arguments and errors as `saturation_mutagenesis`.
-    """
-    encoded, changes = _prepare(model, tokenizer, sequence, target, start, end)
-    function, words = TargetFunction(model, target), model.get_input_embeddings()
-    effects = _no_effects(encoded, start, end)
-    with evaluating(model):
-        embeddings = words(encoded.input_ids).detach().requires_grad_()
-        value = function(embeddings, encoded.input_ids).sum()
-        (gradient,) = torch.autograd.grad(value, embeddings)
-        embeddings = embeddings.detach()
-        places = torch.as_tensor(changes.tokens, device=gradient.device)
-        with torch.no_grad():
-            steps = words(torch.as_tensor(changes.ids, device=gradient.device)) - embeddings[0, places]
-            estimates = (gradient[0, places] * steps).sum(-1)
-    effects[changes.rows, changes.columns] = estimates.double().cpu().numpy()
-    return Mutagenesis(encoded.sequence, target, start, end, effects, value.item())
 
 
 class _Changes(NamedTuple):

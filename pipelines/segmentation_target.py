@@ -27,7 +27,7 @@ class SegmentationTarget:
         element: one of the model's, e.g. "splice_donor".
         start, end: bases of the sequence, 0-based, half-open; N among them does not count.
         quantity: "log_odds" or "probability", summed over these bases. Probabilities near 0 or 1 have gradients near 0,
-            log odds have not.
+            log odds have not; but where few of the bases carry the element, log odds of the others make up the sum.
     """
 
     element: str

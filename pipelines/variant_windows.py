@@ -178,9 +178,7 @@ class VariantWindow(NamedTuple):
 
 
 def variant_window(variant: Variant, genome: Any, window_bp: int) -> VariantWindow:
-    """The window centred on a variant, shifted where its contig ends, and shortened where that is all there is.
-
-    N at the window's ends are cut off: they say nothing, and each is a token by itself.
+    """The window centred on a variant; see `window_around`.
 
     Args:
         variant: checked by `check_alleles`.
@@ -194,18 +192,33 @@ def variant_window(variant: Variant, genome: Any, window_bp: int) -> VariantWind
     length = window_bp - max(len(inserted) - len(removed), 0)
     if length <= len(removed):
         raise ValueError(f"{str(variant)[:80]}: the alleles do not fit a window of {window_bp:,} bp: take a longer one")
-    contig = genome.resolve(variant.contig)
-    first, last = genome.starts[contig], genome.contigs[contig]
-    start = position + len(removed) // 2 - length // 2
-    start = max(min(start, last - length), first)
-    sequence = genome.fetch(contig, start, min(start + length, last)).decode("ascii")
-    front = min(len(sequence) - len(sequence.lstrip("N")), position - start)
-    start, sequence = start + front, sequence[front:]
+    start, sequence = window_around(genome, variant.contig, position, position + len(removed), length)
     place = position - start
-    behind = place + len(removed)
-    sequence = sequence[:behind] + sequence[behind:].rstrip("N")
-    alternative = sequence[:place] + inserted + sequence[behind:]
+    alternative = sequence[:place] + inserted + sequence[place + len(removed) :]
     return VariantWindow(start, sequence, alternative, place, len(removed), len(inserted))
+
+
+def window_around(genome: Any, contig: str, start: int, end: int, length: int) -> tuple[int, str]:
+    """A window with [start, end) in its middle, shifted at its contig's ends, and shortened where that is all there is.
+
+    N at the window's ends are cut off, though not within [start, end): they say nothing, and each is a token by itself.
+
+    Args:
+        genome: has `resolve(contig)`, `starts`, `contigs` and `fetch`, such as `open_genome` returns.
+        contig: any of its names.
+        start, end: within the contig, 0-based, half-open, and at most `length` apart.
+        length: of the window, in bp.
+
+    Returns:
+        Coordinate of the window's first base, and its sequence.
+    """
+    name = genome.resolve(contig)
+    first, last = genome.starts[name], genome.contigs[name]
+    begin = max(min((start + end) // 2 - length // 2, last - length), first)
+    sequence = genome.fetch(name, begin, min(begin + length, last)).decode("ascii")
+    front = min(len(sequence) - len(sequence.lstrip("N")), start - begin)
+    kept = max(len(sequence.rstrip("N")), end - begin)
+    return begin + front, sequence[front:kept]
 
 
 def _shared_length(first: str, second: str) -> int:

@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,6 +167,19 @@ def test_motifs_of_one_name_are_told_apart() -> None:
     sequence = "CCC" + DONOR + "CCC" + "ACGCAT" + "CCC"
     hits = find_hits(sequence, [first, second], threshold=1e-3)
     assert hits[["matrix_id", "start"]].to_numpy().tolist() == [["M_GTAAGT", 3], ["other", 12]]
+
+
+def test_pytorch_keeps_its_threads() -> None:
+    """In a process of its own, since numba sets them once."""
+    script = """
+import numpy, torch
+from omics_transformers.pipelines.motif_hits import Motif, find_hits
+assert torch.get_num_threads() == 1
+find_hits("ACGT" * 9, [Motif("M", "M", numpy.eye(4, 6))], threshold=1e-2)
+assert torch.get_num_threads() == 1, torch.get_num_threads()
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env=environment)
 
 
 def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Mutagenesis against whole sequences read one by one, its estimate against small steps, and bad input."""
+"""Mutagenesis against whole sequences read one by one, and bad input."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,8 @@ import torch
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
-from omics_transformers.pipelines.segmentation_mutagenesis import (
-    BASES,
-    estimated_mutagenesis,
-    saturation_mutagenesis,
-)
-from omics_transformers.pipelines.segmentation_target import SegmentationTarget, TargetFunction, encode_sequence
+from omics_transformers.pipelines.segmentation_mutagenesis import BASES, saturation_mutagenesis
+from omics_transformers.pipelines.segmentation_target import SegmentationTarget
 
 SEQUENCE = "ACGTACGGTTNACGTTGCAGGACGGTACCTATTGCAGG"  # ends in letters, and has an N
 TARGET = SegmentationTarget("exon", 12, 26, "probability")
@@ -68,41 +64,6 @@ def test_table_and_importance(model: SegmentNTForTokenClassification, tokenizer:
     others = table.loc[0, ["effect_A", "effect_C", "effect_G"]].to_numpy(float)
     assert table.loc[0, "effect_T"] == 0 and table.loc[0, "importance"] == pytest.approx(-others.mean())
     assert table.loc[2].isna().sum() == 5  # importance and effects of the N
-
-
-@pytest.mark.parity
-def test_the_estimate_is_the_slope_towards_each_change(
-    model: SegmentNTForTokenClassification, tokenizer: NucleotideKmerTokenizer
-) -> None:
-    found = estimated_mutagenesis(model, tokenizer, SEQUENCE, target=TARGET, start=0, end=len(SEQUENCE))
-    encoded = encode_sequence(model, tokenizer, SEQUENCE)
-    function, words = TargetFunction(model, TARGET), model.get_input_embeddings()
-    step = 1e-5
-    for position, base in ((0, "T"), (9, "A"), (15, "C"), (37, "A")):
-        changed = encode_sequence(model, tokenizer, SEQUENCE[:position] + base + SEQUENCE[position + 1 :])
-        with torch.no_grad():
-            here, there = words(encoded.input_ids), words(changed.input_ids)
-            ends = [function(here + sign * step * (there - here), encoded.input_ids).item() for sign in (1, -1)]
-        slope = (ends[0] - ends[1]) / (2 * step)
-        assert found.effects[position, BASES.index(base)] == pytest.approx(slope, rel=1e-4, abs=1e-8)
-    assert np.isnan(found.effects[10]).all()
-
-
-def test_the_estimate_comes_near_for_small_changes(
-    model: SegmentNTForTokenClassification, tokenizer: NucleotideKmerTokenizer
-) -> None:
-    """With embeddings drawn together, all changes are small."""
-    words = model.get_input_embeddings().weight
-    kept = words.detach().clone()
-    with torch.no_grad():
-        words.copy_(kept.mean(0) + 1e-4 * (kept - kept.mean(0)))
-        exact, estimated = (
-            way(model, tokenizer, SEQUENCE, target=TARGET, start=0, end=30)
-            for way in (saturation_mutagenesis, torch.enable_grad()(estimated_mutagenesis))
-        )
-        words.copy_(kept)
-    known = ~np.isnan(exact.effects)
-    assert np.corrcoef(exact.effects[known], estimated.effects[known])[0, 1] > 0.999
 
 
 def test_bases_beyond_the_sequence(model: SegmentNTForTokenClassification, tokenizer: NucleotideKmerTokenizer) -> None:
