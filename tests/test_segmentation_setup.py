@@ -178,3 +178,22 @@ def test_random_encoders_begin_from_composed_embeddings(segments: Segments) -> N
     assert composed.std() == pytest.approx(0.1, rel=0.1) == independent.std()
     assert torch.linalg.matrix_rank(composed[:64]) <= 10 < torch.linalg.matrix_rank(independent[:64])
     assert torch.equal(composed, embeddings())
+
+
+def test_trains_on_windows_that_hold_focus_elements_and_some_others(segments: Segments) -> None:
+    """In the toy data every window has an island, none the absent element."""
+    every = prepare(segments, focus_elements=["island", "absent"], background_share=0.0)
+    assert every.report["train_windows_without_focus_elements_left_out"] == 0 and len(every.training) == 160
+    some = prepare(segments, focus_elements=["absent"], background_share=0.25)
+    left_out = some.report["train_windows_without_focus_elements_left_out"]
+    assert len(some.training) == 160 - left_out == some.report["train_windows"] == len(some.training_tokens)
+    assert 20 < len(some.training) < 60
+    np.testing.assert_array_equal(
+        prepare(segments, focus_elements=["absent"], background_share=0.25).training.numbers, some.training.numbers
+    )
+    with pytest.raises(ValueError, match="no training window is left"):
+        prepare(segments, focus_elements=["absent"], background_share=0.0)
+    with pytest.raises(ValueError, match="focus_elements has exon: expected some of island, island_start, absent"):
+        prepare(segments, focus_elements=["exon"], background_share=0.5)
+    with pytest.raises(ValueError, match=r"background_share is 0\.5 and focus_elements None"):
+        prepare(segments, background_share=0.5)

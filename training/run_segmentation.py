@@ -92,7 +92,9 @@ def train_segmentation(run: SegmentationRun) -> dict[str, Any]:
     with training_arguments.main_process_first(desc="reading segments"):
         segments = read_segments(data_arguments.segments)
     config = make_segmentation_config(model_arguments, segments)
-    data = prepare_segmentation_data(data_arguments, segments, tokenizer, max_tokens=config.max_tokens)
+    data = prepare_segmentation_data(
+        data_arguments, segments, tokenizer, max_tokens=config.max_tokens, seed=training_arguments.seed
+    )
     logger.info("windows: %s", data.report)
     config.window_bp = data.window_bp
     rescale_positions(config, data.longest_tokens)

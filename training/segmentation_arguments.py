@@ -66,6 +66,12 @@ class SegmentationDataArguments:
     segments: str | None = _option(None, "folder that `build segments` wrote (required)")
     crop_bp: int | None = _option(None, "train on random pieces of this length; whole windows by default")
     reverse_complement: float = _option(0.5, "share of the training windows that is read from the other strand")
+    focus_elements: list[str] | None = field(
+        default=None, metadata={"help": "elements that training windows should hold; see background_share"}
+    )
+    background_share: float = _option(
+        1.0, "share of the training windows without a focus element that is trained on, drawn at random"
+    )
     block_bp: int = _option(1_000_000, "windows of so many bp of a contig are one block of the intervals' bootstrap")
     resamples: int = _option(1000, "resamples of the blocks for the intervals at the end; 0 for no intervals")
     validation_windows: int | None = _option(

@@ -151,6 +151,11 @@ class SegmentWindows:
         """(windows,) how many N each window has."""
         return self._sequences.count_of(_N)
 
+    def holds_any(self, elements: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """(windows,) whether a base of the window carries any of these elements."""
+        rows = list(elements)
+        return np.array([self.window(number).labels[rows].any() for number in range(len(self))], dtype=bool)
+
     def place(self, number: int) -> str:
         """contig:start-end of a window, 1-based, both ends included, for messages."""
         return f"{self.contig_names[self.contig[number]]}:{self.start[number] + 1:,}-{self.end[number]:,}"

@@ -54,7 +54,12 @@ class SegmentationData:
 
 
 def prepare_segmentation_data(
-    arguments: SegmentationDataArguments, segments: Segments, tokenizer: NucleotideKmerTokenizer, *, max_tokens: int
+    arguments: SegmentationDataArguments,
+    segments: Segments,
+    tokenizer: NucleotideKmerTokenizer,
+    *,
+    max_tokens: int,
+    seed: int = 0,
 ) -> SegmentationData:
     """Choose the windows of training, validation and test.
 
@@ -63,9 +68,11 @@ def prepare_segmentation_data(
         segments: what `read_segments` read.
         tokenizer: of the model.
         max_tokens: longest input that the encoder was trained with.
+        seed: of the windows without focus elements that are trained on.
 
     Raises:
-        ValueError: where no training window is left, or a number of windows is not positive.
+        ValueError: where no training window is left, a number of windows is not positive, a share is none, or a focus
+            element is not among the elements.
     """
     crops = {"train": arguments.crop_bp}
     lengths = {split: _piece_lengths(windows, crops.get(split)) for split, windows in segments.splits.items()}
@@ -79,8 +86,9 @@ def prepare_segmentation_data(
         split: _leave_out(windows, tokens[split], max(longest, max_tokens), split, report)
         for split, windows in segments.splits.items()
     }
+    chosen["train"] = _focused(arguments, segments, chosen["train"], report, seed)
     if not len(chosen["train"]):
-        raise ValueError("every training window is left out for its N: build segments from a genome with fewer")
+        raise ValueError(f"no training window is left of {len(segments.splits['train']):,}: {report}")
     chosen["test"] = _spaced(chosen.get("test", np.zeros(0, np.int64)), arguments.test_windows, "test_windows", report)
     datasets = {
         split: SegmentationDataset(segments.splits[split], numbers) for split, numbers in chosen.items() if len(numbers)
@@ -279,6 +287,32 @@ def _leave_out(
             windows.place(int(is_kept.argmin())),
         )
     return np.flatnonzero(is_kept)
+
+
+def _focused(
+    arguments: SegmentationDataArguments,
+    segments: Segments,
+    numbers: npt.NDArray[np.int64],
+    report: dict[str, int],
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """The training windows that hold a focus element, and a share of the others."""
+    share, focus = arguments.background_share, arguments.focus_elements or []
+    unknown = sorted(set(focus) - set(segments.elements))
+    if unknown:
+        raise ValueError(f"focus_elements has {', '.join(unknown)}: expected some of {', '.join(segments.elements)}")
+    if not 0 <= share <= 1 or (share < 1 and not focus):
+        raise ValueError(
+            f"background_share is {share} and focus_elements {focus or None}: expected a share from 0 to 1, and below "
+            "1 the elements that windows should hold, for example exon"
+        )
+    if share == 1:
+        return numbers
+    is_kept = segments.splits["train"].holds_any([segments.elements.index(name) for name in focus])[numbers]
+    is_kept |= np.random.default_rng(seed).random(len(numbers)) < share
+    report["train_windows_without_focus_elements_left_out"] = int((~is_kept).sum())
+    report["train_windows"] = int(is_kept.sum())
+    return numbers[is_kept]
 
 
 def _spaced(
