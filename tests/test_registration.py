@@ -6,7 +6,7 @@ import sys
 import pytest
 
 CHECK = """
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 config = AutoConfig.for_model("bio-dta", vocab_size=9, hidden_size=8, num_hidden_layers=1, dna_feature_size=3)
@@ -16,6 +16,10 @@ assert TOKENIZER_MAPPING[type(config)].__name__ == "GeneRankTokenizer"
 task = PIPELINE_REGISTRY.check_task("gene-embedding-perturbation")[1]
 assert task["impl"].__name__ == "GeneEmbeddingPerturbationPipeline"
 assert task["pt"] == (AutoModelForMaskedLM,)
+assert PIPELINE_REGISTRY.check_task("dna-segmentation")[1]["impl"].__name__ == "DNASegmentationPipeline"
+config = AutoConfig.for_model("segment-nt", hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
+assert type(AutoModelForTokenClassification.from_config(config)).__name__ == "SegmentNTForTokenClassification"
+assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
 import sys
 assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_TransformersWatcher"]
 print("registered")

@@ -10,9 +10,11 @@ from .registration import load, register_when_needed
 from .version import __version__
 
 _EXPORTS = {
+    "BedSource": "data_scripts.bed_files:BedSource",
     "BioDTAConfig": "modeling.configuration_bio_dta:BioDTAConfig",
     "BioDTAForMaskedLM": "modeling.modeling_bio_dta:BioDTAForMaskedLM",
     "BioDTAModel": "modeling.modeling_bio_dta:BioDTAModel",
+    "DNASegmentationPipeline": "pipelines.dna_segmentation:DNASegmentationPipeline",
     "EnformerForGeneFeatures": "modeling.modeling_enformer:EnformerForGeneFeatures",
     "GeneEmbeddingPerturbationPipeline": ("pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline"),
     "GeneRankTokenizer": "modeling.tokenization_gene_rank:GeneRankTokenizer",
@@ -24,9 +26,14 @@ _EXPORTS = {
     "NucleotideTransformerModel": "modeling.modeling_nucleotide_transformer:NucleotideTransformerModel",
     "SegmentNTConfig": "modeling.configuration_segment_nt:SegmentNTConfig",
     "SegmentNTForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification",
+    "SegmentationMetric": "training.segmentation_metric:SegmentationMetric",
     "ShuffledLengthGroupedSampler": "training.samplers:ShuffledLengthGroupedSampler",
     "build_cells": "data_scripts.cells:build_cells",
+    "build_segments": "data_scripts.segments:build_segments",
+    "convert_nucleotide_transformer": ("training.published_nucleotide_transformer:convert_nucleotide_transformer"),
     "embed_promoters": "training.embedding:embed_promoters",
+    "explain": "explanation:explain",
+    "segment": "segmentation:segment",
     "simulate_regulome": "data_scripts.simulated_regulome:simulate_regulome",
 }
 

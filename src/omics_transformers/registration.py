@@ -38,6 +38,10 @@ MODELS = {
 }
 # task -> pipeline, Auto class of its model.
 PIPELINES = {
+    "dna-segmentation": (
+        "pipelines.dna_segmentation:DNASegmentationPipeline",
+        "AutoModelForTokenClassification",
+    ),
     "gene-embedding-perturbation": (
         "pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline",
         "AutoModelForMaskedLM",
