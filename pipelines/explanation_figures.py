@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_MOTIF_ROWS = 12
 MOST_LETTERS = 160  # bases whose letters can still be read
 MOST_COLUMNS = 600  # of a heat map
+LEAST_MAP_PIXELS = 48
 BASES = "ACGT"
 
 
@@ -158,10 +159,12 @@ def draw_attention_maps(binned: np.ndarray, *, title: str) -> bytes:
     """
     import matplotlib
 
-    layers, heads, queries, tokens = binned.shape
     strengths = np.sqrt(binned / binned.max(axis=(2, 3), keepdims=True))
+    for axis in (2, 3):  # so that the frame is thin beside a map of few bins
+        strengths = strengths.repeat(-(-LEAST_MAP_PIXELS // strengths.shape[axis]), axis=axis)
+    layers, heads, queries, tokens = strengths.shape
     framed = np.pad(strengths, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    mosaic = framed.transpose(0, 2, 1, 3).reshape(layers * (queries + 1), heads * (tokens + 1))
+    mosaic = framed.transpose(0, 2, 1, 3).reshape(layers * (queries + 1), heads * (tokens + 1))[:-1, :-1]
     size = 10.0 / max(heads, 6)
     with matplotlib.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, (axes,) = stacked_panels([max(layers * size, 1.5)], width=heads * size + 1.5)
@@ -196,7 +199,7 @@ def draw_motif_comparison(comparison: "pd.DataFrame", *, title: str) -> bytes:
             group = group[group["matrix_id"].isin(order)]
             rows = [order.index(one) for one in group["matrix_id"]]
             filled = np.where(group["q_value"] < 0.05, colour, "white").tolist()
-            axes.scatter(group["auroc"], rows, s=28, facecolors=filled, edgecolors=colour)
+            axes.scatter(group["auroc"], rows, s=28, facecolors=filled, edgecolors=colour, clip_on=False)
             axes.scatter([], [], s=28, color=colour, label=str(kind))
         axes.set_yticks(range(len(order)), [f"{names[one]} ({one})" for one in order])
         axes.set_ylim(max(len(order), 1) - 0.4, -0.6)

@@ -53,15 +53,10 @@ def compare_with_hits(
     import pandas as pd
     from scipy import stats
 
-    if background not in get_args(Background):
-        raise ValueError(f"background is {background!r}; expected {' or '.join(get_args(Background))}")
+    check_background(background)
     if controls < 1:
         raise ValueError(f"controls is {controls}: expected at least 1 window a hit")
-    if start < 0 or start + len(scores) > len(sequence):
-        raise ValueError(
-            f"scores of bases {start:,}-{start + len(scores):,} do not fit a sequence of {len(sequence):,} bases"
-        )
-    bases = _ScoredBases.make(np.asarray(scores, dtype=float), sequence[start : start + len(scores)])
+    bases = _ScoredBases.make(scores, sequence, start)
     rows = [
         {"matrix_id": matrix_id, "motif": motif, **_compare_motif(bases, group, start, background, controls, seed)}
         for (matrix_id, motif), group in hits.groupby(["matrix_id", "motif"], sort=True)
@@ -71,6 +66,43 @@ def compare_with_hits(
     if tested.any():
         table.loc[tested, "q_value"] = stats.false_discovery_control(table.loc[tested, "rank_sum_p"].to_numpy(float))
     return table.sort_values(["rank_sum_p", "matrix_id"], ignore_index=True)
+
+
+def check_background(background: str) -> None:
+    """Raise ValueError where it is none."""
+    if background not in get_args(Background):
+        raise ValueError(f"background is {background!r}; expected {' or '.join(get_args(Background))}")
+
+
+def score_hits(scores: np.ndarray, hits: "pd.DataFrame", *, sequence: str, start: int = 0) -> "pd.DataFrame":
+    """How each single hit scores, and how that stands among all windows of its width.
+
+    Args:
+        scores, hits, sequence, start: as `compare_with_hits`.
+
+    Returns:
+        One row a hit, with the index of `hits`: mean (its bases' mean score) and percentile (share of the windows of
+        its width, all over the scored bases, whose mean is lower, equal ones counted half). NaN where a hit is not
+        scored, wholly or in part.
+
+    Raises:
+        ValueError: on scores beyond the sequence.
+    """
+    import pandas as pd
+
+    bases = _ScoredBases.make(scores, sequence, start)
+    table = pd.DataFrame({"mean": np.nan, "percentile": np.nan}, index=hits.index, dtype=float)
+    widths = (hits["end"] - hits["start"]).to_numpy(dtype=np.int64)
+    for width in np.unique(widths).tolist():
+        rows = np.flatnonzero(widths == width)
+        places = hits["start"].to_numpy(dtype=np.int64)[rows] - start
+        is_scored = bases.is_complete(places, width)
+        rows, places = rows[is_scored], places[is_scored]
+        found, everywhere = bases.means(places, width), np.sort(bases.means(bases.windows(width), width))
+        ranks = [np.searchsorted(everywhere, found, side=side) for side in ("left", "right")]
+        table.iloc[rows, 0] = found
+        table.iloc[rows, 1] = np.mean(ranks, axis=0) / max(len(everywhere), 1)
+    return table
 
 
 COLUMNS = [
@@ -96,8 +128,12 @@ class _ScoredBases(NamedTuple):
     missing_sums: np.ndarray
 
     @classmethod
-    def make(cls, scores: np.ndarray, sequence: str) -> "_ScoredBases":
-        letters = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)
+    def make(cls, scores: np.ndarray, sequence: str, start: int) -> "_ScoredBases":
+        end = start + len(scores)
+        if start < 0 or end > len(sequence):
+            raise ValueError(f"scores of bases {start:,}-{end:,} do not fit a sequence of {len(sequence):,} bases")
+        letters = np.frombuffer(sequence[start:end].encode("ascii"), dtype=np.uint8)
+        scores = np.asarray(scores, dtype=float)
         scores = np.where((letters == ord("N")) | ~np.isfinite(scores), np.nan, scores)
         is_gc = (letters == ord("G")) | (letters == ord("C"))
         return cls(scores, *(_sums(values) for values in (np.nan_to_num(scores), is_gc, np.isnan(scores))))
@@ -117,6 +153,11 @@ class _ScoredBases(NamedTuple):
         ends = np.minimum(places + width, len(self.scores))
         return inside & (self.missing_sums[ends] == self.missing_sums[places])
 
+    def windows(self, width: int) -> np.ndarray:
+        """Starts of all windows without a gap."""
+        starts = np.arange(max(len(self.scores) - width + 1, 0))
+        return starts[self.is_complete(starts, width)]
+
 
 def _compare_motif(
     bases: _ScoredBases, hits: "pd.DataFrame", start: int, background: Background, controls: int, seed: int
@@ -126,8 +167,7 @@ def _compare_motif(
     is_scored = bases.is_complete(places, width)
     in_hits = _covered(places, width, len(bases.scores))
     row = {"n_hits": int(is_scored.sum()), "n_hits_not_scored": int((~is_scored).sum())}
-    candidates = np.arange(max(len(bases.scores) - width + 1, 0))
-    candidates = candidates[bases.is_complete(candidates, width)]
+    candidates = bases.windows(width)
     hit_sums = _sums(in_hits)
     candidates = candidates[hit_sums[candidates + width] == hit_sums[candidates]]
     places = places[is_scored]

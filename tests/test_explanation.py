@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from omics_transformers.explanation import TABLES, Explanation, explain
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from omics_transformers.pipelines.motif_hits import read_jaspar
 from omics_transformers.pipelines.segmentation_variants import variant_effects
 from omics_transformers.pipelines.variant_windows import Variant
 from omics_transformers.segmentation_model import SegmentationModel
@@ -175,6 +177,9 @@ def test_a_region_in_a_wider_window(trained: SegmentationModel, files: tuple[Pat
     forward = hits[(hits["strand"] == "+") & (hits["motif"] == DONOR)]
     assert {genome[start:end] for start, end in zip(forward["start"], forward["end"], strict=True)} == {DONOR}
     assert place in forward["start"].tolist()
+    here = forward.set_index("start").loc[place]
+    assert here["mutagenesis_percentile"] > 0.97 and here["integrated_gradients_percentile"] > 0.97
+    assert here["mutagenesis"] == pytest.approx(changed.loc[motif, "importance"].mean(), rel=1e-5)
     tokens = tables["attention_tokens"]
     assert tokens["received"].sum() == pytest.approx(1, abs=1e-5)
     inner = tokens[tokens["end"] > tokens["start"]]
@@ -240,5 +245,50 @@ def test_what_is_refused(trained: SegmentationModel, files: tuple[Path, Path], t
     refused("no element 'donor'", element="donor")
     refused("mutagenesis_bp is -1", mutagenesis_bp=-1)
     refused("no motif file", motifs=tmp_path / "absent.jaspar")
+    refused("background is 'shuffled'", background="shuffled")
+    refused("threshold is 2", motifs=files[1], threshold=2.0)
     refused("'odds'; expected log_odds or probability", quantity="odds")
     assert not (tmp_path / "explained").exists()
+
+
+@pytest.mark.parametrize("missing", ["captum", "memelite"])
+def test_without_the_extra_before_any_work(
+    missing: str, trained: SegmentationModel, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(trained.model, "forward", None)
+    with pytest.raises(ImportError, match=r'pip install "omics-transformers\[interpret\]"'):
+        explain("chr1:500-510", model=trained, genome=files[0], element="splice_donor", motifs=files[1])
+
+
+@pytest.mark.real_data
+def test_a_piece_of_a_chromosome_and_jaspar_s_motifs(trained: SegmentationModel, data_folder: Path) -> None:
+    fasta, offsets = data_folder / "genome" / "chr22_20000000-21000000.GRCh37.fa.gz", {"22": 20_000_000}
+    motifs = data_folder / "genesets" / "JASPAR2026_cardiac_and_CTCF.jaspar"
+    result = explain(
+        "chr22:20,500,001-20,500,300",
+        model=trained,
+        genome=fasta,
+        offsets=offsets,
+        element="splice_donor",
+        motifs=motifs,
+        threshold=1e-3,
+        quantity="probability",
+        mutagenesis_bp=30,
+        steps=20,
+    )
+    tables = result.tables()
+    with open_genome(fasta, offsets=offsets) as genome:
+        window = genome.fetch("22", result.window_start, result.window_start + WINDOW_BP).decode()
+    assert (result.window_start, result.region.start) == (20_499_850, 20_500_000)
+    assert "".join(tables["attribution"]["base"]) == window
+    hits = tables["motif_hits"]
+    assert hits["start"].between(20_499_850, 20_500_450).all() and hits["motif"].nunique() >= 3
+    counts = {motif.matrix_id: motif.counts for motif in read_jaspar(motifs)}
+    for hit in hits.itertuples():
+        letters = window[hit.start - result.window_start : hit.end - result.window_start]
+        if hit.strand == "-":
+            letters = letters.translate(str.maketrans("ACGT", "TGCA"))[::-1]
+        shares = counts[hit.matrix_id] / counts[hit.matrix_id].sum(0)
+        found = [shares["ACGT".index(letter), place] for place, letter in enumerate(letters)]
+        assert np.log2(np.maximum(found, 1e-3) / 0.25).sum() == pytest.approx(hit.score, abs=2.0)

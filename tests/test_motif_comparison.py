@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from omics_transformers.pipelines.motif_comparison import COLUMNS, compare_with_hits
+from omics_transformers.pipelines.motif_comparison import COLUMNS, compare_with_hits, score_hits
 
 WIDTH, LENGTH = 6, 3_000
 
@@ -133,6 +133,28 @@ def test_equal_scores_tell_nothing() -> None:
     table = compare_with_hits(np.ones(LENGTH), hits_of(STARTS), sequence=sequence_of())
     assert table["auroc"][0] == table["auroc_bases"][0] == 0.5
     assert table["rank_sum_p"][0] > 0.4
+
+
+def test_each_hit_among_all_windows_of_its_width() -> None:
+    """Against a plain loop."""
+    random = np.random.default_rng(6)
+    scores, sequence, start = np.round(random.normal(size=60), 1), sequence_of()[:90], 20
+    scores[30] = np.nan
+    hits = pd.DataFrame({"start": [10, 25, 44, 47, 70, 76], "end": [16, 31, 50, 55, 76, 82]}, index=list("abcdef"))
+    table = score_hits(scores, hits, sequence=sequence, start=start)
+    assert table.index.tolist() == hits.index.tolist()
+    for (name, first, last), row in zip(hits.itertuples(), table.itertuples(), strict=True):
+        width = last - first
+        means = np.array([scores[place : place + width].mean() for place in range(60 - width + 1)])
+        means = means[~np.isnan(means)]
+        if name in ("a", "d", "f"):  # before, over the gap, behind
+            assert np.isnan(row.mean) and np.isnan(row.percentile)
+            continue
+        mean = scores[first - start : last - start].mean()
+        assert row.mean == pytest.approx(mean)
+        close = np.isclose(means, mean)
+        assert row.percentile == pytest.approx(((means < mean) & ~close).mean() + close.mean() / 2, abs=1e-9)
+    assert len(score_hits(scores, hits.head(0), sequence=sequence)) == 0
 
 
 def test_bad_input() -> None:

@@ -40,7 +40,8 @@ class Explanation:
         region: the bases whose answer is explained.
         window_start: coordinate of the first base that the model read.
         attribution, mutagenesis, attention: of that window; mutagenesis is None where it was not asked for.
-        hits: motif hits in the window, on its own coordinates; None without motifs.
+        hits: motif hits in the window, on its own coordinates, with each hit's mean integrated gradients and importance
+            under mutagenesis, and the percentiles of their magnitudes among all windows as wide; None without motifs.
         comparison: scores within the hits against the background, a row a kind of scores and motif; None without.
         summary: what was explained, how, and in numbers how well.
     """
@@ -179,7 +180,8 @@ def explain(
             options out of range.
     """
     from .data_scripts.genomes import open_genome
-    from .pipelines.motif_hits import read_jaspar
+    from .pipelines.motif_comparison import check_background
+    from .pipelines.motif_hits import find_hits, read_jaspar
     from .pipelines.segmentation_attention import attend_sequence
     from .pipelines.segmentation_attribution import attribute_sequence
     from .pipelines.segmentation_input import find_region
@@ -189,6 +191,7 @@ def explain(
         require_room(output, TABLES, overwrite=overwrite)
     if mutagenesis_bp < 0:
         raise ValueError(f"mutagenesis_bp is {mutagenesis_bp}: expected 0 for none, or more")
+    check_background(background)
     known_motifs = None if motifs is None else read_jaspar(motifs)
     opened = _opened(model, device)
     element_index(opened.model.config, element)
@@ -197,16 +200,15 @@ def explain(
         start, sequence = _window(sequences, found, opened, window_bp)
     target = SegmentationTarget(element, found.start - start, found.end - start, quantity)
     target.check(sequence)
+    hits = None if known_motifs is None else find_hits(sequence, known_motifs, threshold=threshold)
     attribution = attribute_sequence(
         *opened, sequence, target=target, baseline=baseline, steps=steps, batch_size=batch_size
     )
     changed = _mutate(opened, sequence, target, mutagenesis_bp, batch_size, progress)
     attention = attend_sequence(*opened, sequence, query=(target.start, target.end))
-    hits = comparison = None
-    if known_motifs is not None:
-        hits, comparison = _compare(
-            sequence, known_motifs, attribution, changed, attention, threshold, background, seed
-        )
+    comparison = None
+    if hits is not None:
+        hits, comparison = _compare(sequence, hits, attribution, changed, attention, background, seed)
     summary = _summarise(found, start, attribution, changed, opened)
     summary |= {
         "motifs": None if known_motifs is None or hits is None else _counted(known_motifs, hits),
@@ -272,40 +274,41 @@ def _mutate(
 
 def _compare(
     sequence: str,
-    motifs: "Sequence[Motif]",
+    hits: "pd.DataFrame",
     attribution: "SequenceAttribution",
     mutagenesis: "Mutagenesis | None",
     attention: "SequenceAttention",
-    threshold: float,
     background: "Background",
     seed: int,
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Motif hits, and each kind of scores within them against the background.
+    """The hits with each one's scores, and each kind of scores within a motif's hits against the background.
 
     Where signs mean something, magnitudes are compared too: a motif can speak for an element, against it, or both.
     """
     import pandas as pd
 
-    from .pipelines.motif_comparison import compare_with_hits
-    from .pipelines.motif_hits import find_hits
+    from .pipelines.motif_comparison import compare_with_hits, score_hits
 
-    hits = find_hits(sequence, motifs, threshold=threshold)
+    hits = hits.copy()
     bases = attribution.bases()
-    integrated = bases["integrated_gradients"].to_numpy()
+    signed = {"integrated_gradients": (0, bases["integrated_gradients"].to_numpy())}
+    if mutagenesis is not None:
+        signed["mutagenesis"] = (mutagenesis.start, mutagenesis.importance)
     scores = {
-        "integrated_gradients": (0, integrated),
-        "integrated_gradients_magnitude": (0, np.abs(integrated)),
+        **signed,
+        **{f"{kind}_magnitude": (start, np.abs(values)) for kind, (start, values) in signed.items()},
         "gradient_norm": (0, bases["gradient_norm"].to_numpy()),
         "attention": (0, attention.received_by_base().mean((0, 1))),
     }
-    if mutagenesis is not None:
-        scores["mutagenesis"] = (mutagenesis.start, mutagenesis.importance)
-        scores["mutagenesis_magnitude"] = (mutagenesis.start, np.abs(mutagenesis.importance))
     tables = []
     for kind, (start, values) in scores.items():
         table = compare_with_hits(values, hits, sequence=sequence, start=start, background=background, seed=seed)
         table.insert(0, "scores", kind)
         tables.append(table)
+    for kind, (start, values) in signed.items():
+        size = score_hits(np.abs(values), hits, sequence=sequence, start=start)
+        hits[kind] = score_hits(values, hits, sequence=sequence, start=start)["mean"]
+        hits[f"{kind}_percentile"] = size["percentile"]
     return hits, pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
