@@ -136,6 +136,19 @@ def test_segment_overlap_on_paper() -> None:
     assert SegmentationMetric(["exon"]).compute(predictions=p, references=labels)["segment_overlap"] == 4 / 12
 
 
+@pytest.mark.parametrize("thresholds", [0.5, "best"])
+def test_windows_without_segments_may_come_first(thresholds: Any) -> None:
+    p, labels = windows(4)
+    nothing = SegmentationMetric(NAMES, thresholds)
+    nothing.add_batch(predictions=np.zeros_like(p[:1]), references=np.zeros_like(labels[:1]))
+    nothing.add_batch(predictions=p, references=labels)
+    found = nothing.compute()
+    alone = SegmentationMetric(NAMES, thresholds).compute(predictions=p, references=labels)
+    assert found["elements"]["exon"]["recall"] > 0 and found["windows"] == 5
+    if thresholds == 0.5:
+        assert found["segment_overlap"] == alone["segment_overlap"]
+
+
 def test_segments_end_at_bases_that_are_not_scored() -> None:
     p, labels = np.full((1, 9, 1), 0.9, dtype=np.float32), np.ones((1, 9, 1), dtype=np.int8)
     labels[0, 8] = 0

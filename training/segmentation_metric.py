@@ -290,7 +290,7 @@ def segment_overlaps(truth: Array, called: Array) -> Array:
     weighted = np.bincount(row, (overlap + allowance) / extent * length, minlength=rows)
     norm = np.bincount(row, length, minlength=rows)
     norm = norm + np.bincount(row_missed, (ends - starts)[is_missed], minlength=rows)
-    return np.stack([weighted, norm], axis=1)
+    return np.stack([weighted, norm], axis=1).astype(np.float64)  # without segments bincount gives integers
 
 
 def _runs(flags: Array) -> tuple[Array, Array]:
