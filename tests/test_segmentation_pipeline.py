@@ -1,14 +1,16 @@
-"""The saved segmentation pipeline in a fresh process without the package, from the code that lies beside the model."""
+"""The saved segmentation pipeline: with the package, and in a fresh process without it."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
@@ -75,3 +77,11 @@ def test_without_the_package(pipe: DNASegmentationPipeline, tmp_path: Path) -> N
     assert len(list((tmp_path / "tracks").iterdir())) == 14
     assert (tmp_path / "calls.bed").read_text().startswith("chr1\t10\t")
     assert (tmp_path / "locus.png").stat().st_size > 10_000
+
+
+def test_with_the_package(pipe: DNASegmentationPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path)
+    open_pipeline: Any = transformers.pipeline
+    opened = open_pipeline("dna-segmentation", model=str(tmp_path), device="cpu")
+    assert type(opened) is DNASegmentationPipeline  # of the package, though its code lies beside the model
+    np.testing.assert_array_equal(opened("ACGTTGCA" * 20).probabilities, pipe("ACGTTGCA" * 20).probabilities)
