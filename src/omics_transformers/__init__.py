@@ -35,6 +35,7 @@ _EXPORTS = {
     "explain": "explanation:explain",
     "segment": "segmentation:segment",
     "simulate_regulome": "data_scripts.simulated_regulome:simulate_regulome",
+    "variant_effect": "variant_effects:variant_effect",
 }
 
 __all__ = ["__version__", *_EXPORTS]

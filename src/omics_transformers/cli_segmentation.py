@@ -307,7 +307,7 @@ def variant_effect_command(
 
     Example: omics-transformers variant-effect chr20:1000:A>G --genome hg38.fa --model segment-nt --output effects
     """
-    from .variant_effect import variant_effect
+    from .variant_effects import variant_effect
 
     made = variant_effect(
         variants or (),

@@ -11,7 +11,7 @@ import torch
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
-from omics_transformers.variant_effect import TABLES, variant_effect
+from omics_transformers.variant_effects import TABLES, variant_effect
 
 SEQUENCE = "".join(np.random.default_rng(0).choice(list("ACGT"), size=500))
 
