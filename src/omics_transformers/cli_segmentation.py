@@ -119,7 +119,7 @@ def build_segments_command(
         cache_folder=cache_folder,
         overwrite=overwrite,
     )
-    windows = ", ".join(f"{number:,} {split}" for split, number in report["windows"].items())
+    windows = ", ".join(f"{counts['windows']:,} {split}" for split, counts in report["windows"].items())
     typer.echo(f"{output}: windows: {windows}; report.json accounts for what was left out")
 
 
@@ -181,6 +181,7 @@ def segment_command(
     minimum_length: Annotated[int, typer.Option(help="Shorter segments are left out and counted, in bp.")] = 1,
     merge_gap: Annotated[int, typer.Option(help="Segments at most so far apart become one, in bp.")] = 0,
     decimals: Annotated[int, typer.Option(help="Of probabilities in tracks and calls.")] = 3,
+    processes: Annotated[int, typer.Option(help="Processes that write tracks; the bytes do not depend on it.")] = 1,
     annotation: Annotated[Path | None, typer.Option(help="GTF, GFF3 or genePred drawn beneath the plots.")] = None,
     plot: Annotated[list[str] | None, typer.Option("--plot", help="Region to draw; repeatable.")] = None,
     offsets: Offsets = None,
@@ -213,6 +214,7 @@ def segment_command(
         minimum_length=minimum_length,
         merge_gap=merge_gap,
         decimals=decimals,
+        processes=processes,
         annotation=annotation,
         plot=plot or None,
         offsets=parse_json(offsets),
