@@ -87,8 +87,9 @@ def test_build_segments_leaves_what_load_dataset_reads(chain: Path) -> None:
 
 
 def test_segment_writes_tracks_calls_and_a_plot(chain: Path, tmp_path: Path) -> None:
-    options = ["--model", chain / "model", "--region", "chrC", "--threshold=0.001", "--device=cpu"]
-    options += ["--plot=chrC:1-600", "--annotation", chain / "genes.gtf", "--reverse-complement"]
+    (tmp_path / "thresholds.json").write_text(json.dumps(dict.fromkeys(ELEMENTS, 0.001)))
+    options = ["--model", chain / "model", "--region=chrC", "--thresholds", tmp_path / "thresholds.json"]
+    options += ["--plot=chrC:1-600", "--annotation", chain / "genes.gtf", "--reverse-complement", "--device=cpu"]
     run("segment", chain / "genome.fa", *options, "--output", tmp_path / "out")
     values = read_bigwig(tmp_path / "out" / "tracks" / "exon.bw", "chrC", 0, 3_000)
     assert np.isnan(values[2_950:]).all() and not np.isnan(values[:2_950]).any()
@@ -131,7 +132,7 @@ def test_convert_takes_published_weights(tmp_path: Path) -> None:
     [
         (build_segments_command, build_segments, {"genome": "fasta"}, set()),
         (convert_command, convert_nucleotide_transformer, {}, set()),
-        (segment_command, segment, {"threshold": "thresholds"}, {"progress"}),
+        (segment_command, segment, {}, {"progress"}),
         (explain_command, explain, {}, {"progress"}),
         (variant_effect_command, variant_effect, {}, {"progress"}),
     ],
@@ -157,6 +158,8 @@ SEGMENT = ["segment", "genome.fa", "--model=model", "--output=out", "--device=cp
         ([*SEGMENT, "--region=chrC:2,900-3,100"], "chrC"),
         ([*SEGMENT, "--region=chrZ"], "chrZ"),
         ([*SEGMENT, "--window-bp=60000"], "window_bp"),
+        ([*SEGMENT, "--thresholds=absent.json"], "absent.json"),
+        ([*SEGMENT, "--thresholds=1.5"], "1.5"),
         (["segment", "letters.fa", "--model=model", "--output=out", "--device=cpu"], "'Z'|letter"),
         (["explain", "chrC:1-10", "--genome=genome.fa", "--model=model", "--element=TATA", "--output=out"], "TATA"),
         (["variant-effect", "chrC:5:A", "--genome=genome.fa", "--model=model", "--output=out"], "REF>ALT|chrC:5:A"),

@@ -1,5 +1,6 @@
 """Commands around SegmentNT: build segments, convert, segment, explain, variant-effect."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,12 +176,13 @@ def segment_command(
         bool, typer.Option("--reverse-complement", help="Average with the other strand's answer.")
     ] = False,
     split_at_n: Annotated[int, typer.Option(help="Runs of N of this length split the sequence, in bp.")] = 12,
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability of a call; the model's own thresholds, or 0.5, without it.")
+    thresholds: Annotated[
+        str | None,
+        typer.Option(help="Probability of a call, or JSON file of element: probability; else the model's own, or 0.5."),
     ] = None,
     minimum_length: Annotated[int, typer.Option(help="Shorter segments are left out and counted, in bp.")] = 1,
     merge_gap: Annotated[int, typer.Option(help="Segments at most so far apart become one, in bp.")] = 0,
-    decimals: Annotated[int, typer.Option(help="Of probabilities in tracks and calls.")] = 3,
+    decimals: Annotated[int, typer.Option(help="Of probabilities in tracks and calls; 0: not rounded.")] = 3,
     processes: Annotated[int, typer.Option(help="Processes that write tracks; the bytes do not depend on it.")] = 1,
     annotation: Annotated[Path | None, typer.Option(help="GTF, GFF3 or genePred drawn beneath the plots.")] = None,
     plot: Annotated[list[str] | None, typer.Option("--plot", help="Region to draw; repeatable.")] = None,
@@ -210,10 +212,10 @@ def segment_command(
         batch_size=batch_size,
         reverse_complement=reverse_complement,
         split_at_n=split_at_n,
-        thresholds=threshold,
+        thresholds=_thresholds(thresholds),
         minimum_length=minimum_length,
         merge_gap=merge_gap,
-        decimals=decimals,
+        decimals=decimals or None,
         processes=processes,
         annotation=annotation,
         plot=plot or None,
@@ -330,6 +332,15 @@ def variant_effect_command(
     )
     typer.echo(made.variants.head(10).to_string(index=False))
     typer.echo(f"{output}: tables, figures/ and summary.json")
+
+
+def _thresholds(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return json.loads(Path(text).read_text(encoding="utf-8"))
 
 
 def _element_and_number(text: str) -> tuple[str, Any]:
