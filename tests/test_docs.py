@@ -5,20 +5,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
-    script = tmp_path / "tutorial.py"
+def run_page(page: str, folder: Path) -> str:
+    """Run all Python blocks of a page in turn; what they printed."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    script = folder / "page.py"
     script.write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+    printed = run_page("tutorial.md", tmp_path)
     assert (tmp_path / "perturbed" / "report.html").is_file()
-    assert "held-out perplexity" in done.stdout and "shift_normalised" in done.stdout
+    assert "held-out perplexity" in printed and "shift_normalised" in printed
+
+
+def test_the_tutorial_of_segmentation_runs_as_it_stands(tmp_path: Path) -> None:
+    run_page("segmentation.md", tmp_path)
+    scores = pd.read_csv(tmp_path / "segment-nt" / "elements.tsv", sep="\t").set_index(["split", "element"])
+    assert scores.loc[("test", "exon"), "mcc_low"] > 0.5
+    assert (tmp_path / "tracks" / "tracks" / "exon.bw").is_file() and list((tmp_path / "tracks" / "figures").iterdir())
+    assert (tmp_path / "explained" / "mutagenesis.tsv").is_file() and (tmp_path / "effects" / "effects.tsv").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
