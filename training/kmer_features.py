@@ -38,16 +38,16 @@ class KmerFeatures:
         Frequencies are of the k-mers without N that lie wholly within the radius and the sequence.
         """
         columns = []
-        codes = {k: kmer_codes(sequence, k) for k in self._kmer_sizes}
-        for k, code in codes.items():
-            is_kmer = np.zeros((len(code) + 1, 4**k + 1), dtype=np.int32)
-            is_kmer[np.arange(1, len(code) + 1), code] = 1
-            counts = is_kmer[:, :-1].cumsum(axis=0, dtype=np.int32)
+        for k in self._kmer_sizes:
+            code = kmer_codes(sequence, k)
             for radius in self.radii:
-                first, last = _kmers_within(places, len(sequence), k, radius)
-                within = (counts[last] - counts[first]).astype(np.float32)
+                width = max(2 * radius + 2 - k, 0)
+                around = np.pad(code, (radius, radius + k), constant_values=4**k)[places[:, None] + np.arange(width)]
+                numbered = around + (4**k + 1) * np.arange(len(places))[:, None]
+                counts = np.bincount(numbered.ravel(), minlength=len(places) * (4**k + 1)).reshape(len(places), -1)
+                within = counts[:, :-1].astype(np.float32)
                 columns.append(within / np.maximum(within.sum(axis=1, keepdims=True), 1))
-        letters = np.pad(codes[1], self.nearest, constant_values=4)
+        letters = np.pad(kmer_codes(sequence, 1), self.nearest, constant_values=4)
         near = letters[places[:, None] + np.arange(2 * self.nearest + 1)]  # (places, nearest places)
         columns.append((near[..., None] == np.arange(4)).reshape(len(places), -1).astype(np.float32))
         return np.concatenate(columns, axis=1)
