@@ -51,7 +51,7 @@ class KmerBaselineArguments:
     at_random: int = field(default=60_000, metadata={"help": "training bases at random, for all elements"})
     penalties: list[float] = field(
         default_factory=lambda: [1e-4, 1e-3, 1e-2, 1e-1],
-        metadata={"help": "inverse strengths of the penalty to choose from (C)"},
+        metadata={"help": "inverse strengths of the penalty (C) to choose from"},
     )
     test_windows: int | None = field(default=None, metadata={"help": "test on so many windows, evenly spaced"})
     block_bp: int = field(default=1_000_000, metadata={"help": "block of the intervals' bootstrap"})
