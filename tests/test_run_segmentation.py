@@ -212,6 +212,15 @@ def test_lora_is_merged_and_its_adapter_gives_the_same(tmp_path: Path, toy_segme
     assert "adapted by LoRA of rank 2" in (output / "README.md").read_text()
 
 
+def test_bf16_and_recomputed_activations_train_alike(tmp_path: Path, toy_segments: Path) -> None:
+    changes = {"max_steps": 10, "encoder_learning_rate": 0.005}
+    plain = run_here(toy_segments, tmp_path / "plain", **changes)
+    saving = run_here(toy_segments, tmp_path / "saving", **changes, bf16=True, activation_checkpointing=True)
+    assert saving["training"]["train_loss"] == pytest.approx(plain["training"]["train_loss"], rel=0.05)
+    assert saving["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.1)
+    assert saving["test"]["loss"] != plain["test"]["loss"]
+
+
 def test_without_validation_and_test_there_are_no_thresholds(tmp_path: Path, toy_segments: Path) -> None:
     folder = tmp_path / "train_only"
     shutil.copytree(toy_segments, folder)
