@@ -31,10 +31,11 @@ from omics_transformers.pipelines.segmentation_tracks import read_bigwig, rounde
 ROOT = Path(__file__).parents[1]
 CELL_LINES = ("GM12878", "H1-hESC", "HeLa-S3")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
-LAUNCH += ["--mixed_precision=no", "--dynamo_backend=no"]
+# Without the number of threads accelerate takes one.
+LAUNCH += ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={os.cpu_count()}"]
 WINDOW_BP = 3_000
-MODEL = ["--hidden-size=96", "--num-hidden-layers=2", "--num-attention-heads=4", "--intermediate-size=192"]
-MODEL += ["--initializer-range=0.1", "--class-weights=balanced"]
+MODEL = ["--hidden-size=64", "--num-hidden-layers=2", "--num-attention-heads=4", "--intermediate-size=128"]
+MODEL += ["--initializer-range=0.125", "--class-weights=balanced"]
 TRAINING = [
     *("--per-device-train-batch-size=16", "--learning-rate=2e-3", "--lr-scheduler-type=cosine", "--weight-decay=0.01"),
     *("--eval-strategy=no", "--save-strategy=no", "--logging-steps=200", "--report-to=none", "--disable-tqdm=true"),
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of real data")
     parser.add_argument("--output", type=Path, default=Path("segmentation-output"), help="folder to make")
-    parser.add_argument("--steps", type=int, default=9_000, help="training steps of 16 windows")
+    parser.add_argument("--steps", type=int, default=8_000, help="training steps of 16 windows")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "segmentation.json")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True)
