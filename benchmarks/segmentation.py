@@ -40,8 +40,6 @@ TRAINING = [
     *("--per-device-train-batch-size=16", "--learning-rate=2e-3", "--lr-scheduler-type=cosine", "--weight-decay=0.01"),
     *("--eval-strategy=no", "--save-strategy=no", "--logging-steps=200", "--report-to=none", "--disable-tqdm=true"),
     *("--per-device-eval-batch-size=16", "--seed=0", "--use-cpu"),
-    # A random piece of each window, so that a base is seen at every place of its 6-mer.
-    "--crop-bp=2976",
 ]
 # Windows without any of these are mostly deserts: three in ten of them are trained on, and all are tested on.
 FOCUS = ["exon", "CTCF-bound", "promoter", "enhancer"]
