@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from omics_transformers.data_scripts.segment_elements import SEGMENT_ELEMENTS
 from omics_transformers.modeling.configuration_segment_nt import SEGMENT_NT_ELEMENTS, SegmentNTConfig
 
 
@@ -40,3 +41,8 @@ def test_a_number_of_labels_without_names_is_possible() -> None:
 def test_what_does_not_fit_is_refused(fields: dict, message: str) -> None:
     with pytest.raises(Exception, match=message):
         SegmentNTConfig(**fields)
+
+
+def test_models_and_builders_name_the_same_elements() -> None:
+    """The two rooms do not import each other."""
+    assert SEGMENT_NT_ELEMENTS == SEGMENT_ELEMENTS

@@ -35,11 +35,15 @@ from omics_transformers.training.pretraining_arguments import (
 from omics_transformers.training.pretraining_data import PretrainingData, prepare_pretraining_data
 from omics_transformers.training.pretraining_output import (
     add_perturbation_pipeline,
-    last_whole_checkpoint,
     require_fresh_or_resumed,
-    require_same_model,
     write_json,
     write_whole,
+)
+from omics_transformers.training.resumable_run import (
+    checkpoint_to_resume,
+    is_resumed,
+    settings_of,
+    train_until_done_or_stopped,
 )
 from omics_transformers.training.trainer import MaskedGeneTrainer
 
@@ -74,8 +78,8 @@ def pretrain(
         KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
     """
     arguments = (model_arguments, data_arguments, training_arguments)
-    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=_resumes(training_arguments))
-    logger.info("settings: %s", json.dumps(_settings(arguments), indent=2, default=str))
+    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=is_resumed(training_arguments))
+    logger.info("settings: %s", json.dumps(settings_of(*arguments), indent=2, default=str))
     set_seed(training_arguments.seed)
     with training_arguments.main_process_first(desc="reading cells"):
         data = prepare_pretraining_data(
@@ -86,7 +90,7 @@ def pretrain(
         )
     model = make_model(model_arguments, data)
     trainer = _make_trainer(arguments, data, model)
-    _train(trainer, _checkpoint(training_arguments, output_dir, model.config))
+    train_until_done_or_stopped(trainer, checkpoint_to_resume(training_arguments, output_dir, model.config))
     metrics = _metrics(trainer, data)
     _write(output_dir, trainer, data, arguments, metrics)
     return metrics
@@ -157,32 +161,6 @@ def _make_trainer(arguments: Arguments, data: PretrainingData, model: BioDTAForM
     )
 
 
-def _train(trainer: MaskedGeneTrainer, checkpoint: Path | None) -> None:
-    interrupt = next(cb for cb in trainer.callback_handler.callbacks if isinstance(cb, SaveAtInterrupt))
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        interrupt.restore()
-    if interrupt.interrupted:
-        logger.warning("stopped at step %d; go on with --resume", trainer.state.global_step)
-        raise KeyboardInterrupt
-
-
-def _resumes(arguments: PretrainingArguments) -> bool:
-    return arguments.resume or arguments.resume_from_checkpoint is not None
-
-
-def _checkpoint(arguments: PretrainingArguments, output_dir: Path, config: BioDTAConfig) -> Path | None:
-    """The checkpoint to go on from, if the run is to be resumed and there is one."""
-    checkpoint = Path(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
-    if checkpoint is None and arguments.resume:
-        checkpoint = last_whole_checkpoint(output_dir, processes=arguments.world_size)
-        logger.info("resuming from %s", checkpoint or f"the start: {output_dir} has no whole checkpoint")
-    if checkpoint is not None:
-        require_same_model(checkpoint, config)
-    return checkpoint
-
-
 def _metrics(trainer: MaskedGeneTrainer, data: PretrainingData) -> dict[str, Any]:
     history = [entry for entry in trainer.state.log_history if "train_loss" in entry]
     metrics: dict[str, Any] = {"training": history[-1] if history else {}, "held_out": {}, "data": data.report}
@@ -216,7 +194,7 @@ def _write(
         trainer.save_model(str(folder))
         if trainer.is_world_process_zero():
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
-            write_json(folder / "arguments.json", _settings(arguments))
+            write_json(folder / "arguments.json", settings_of(*arguments))
             write_json(folder / "metrics.json", metrics)
             if data.gene_features is not None and arguments[1].gene_features:
                 shutil.copyfile(arguments[1].gene_features, folder / "gene_features.safetensors")
@@ -252,18 +230,6 @@ def _write_card(
         learning_rate=training.learning_rate,
         metrics=metrics["held_out"],
     )
-
-
-def _settings(arguments: Arguments) -> dict[str, Any]:
-    """All settings as they were resolved, for the log and arguments.json."""
-    model, data, training = arguments
-    return {
-        "model": dataclasses.asdict(model),
-        "data": dataclasses.asdict(data),
-        "training": {name: value for name, value in training.to_dict().items() if value not in (None, "", [], {})},
-        "processes": training.world_size,
-        "device": str(training.device),
-    }
 
 
 if __name__ == "__main__":

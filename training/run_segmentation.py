@@ -24,14 +24,17 @@ from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideK
 from omics_transformers.training.interruption import SaveAtInterrupt
 from omics_transformers.training.model_card import write_segmentation_card
 from omics_transformers.training.pretraining_output import (
-    last_whole_checkpoint,
     require_fresh_or_resumed,
-    require_same_model,
     write_json,
     write_whole,
 )
+from omics_transformers.training.resumable_run import (
+    checkpoint_to_resume,
+    is_resumed,
+    settings_of,
+    train_until_done_or_stopped,
+)
 from omics_transformers.training.segmentation_arguments import (
-    SegmentationArguments,
     SegmentationRun,
     parse_segmentation_arguments,
 )
@@ -39,7 +42,6 @@ from omics_transformers.training.segmentation_data import SegmentationCollator, 
 from omics_transformers.training.segmentation_output import (
     METRICS_FILE,
     TABLE_FILE,
-    settings_of,
     without_nan,
     write_element_table,
 )
@@ -83,10 +85,10 @@ def train_segmentation(run: SegmentationRun) -> dict[str, Any]:
         KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
     """
     model_arguments, data_arguments, training_arguments = run
-    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=_resumes(training_arguments))
+    output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=is_resumed(training_arguments))
     if data_arguments.segments is None:
         raise ValueError("segments is not set: give the folder that `build segments` wrote (--segments DIR)")
-    logger.info("settings: %s", json.dumps(settings_of(run), indent=2, default=str))
+    logger.info("settings: %s", json.dumps(settings_of(*run), indent=2, default=str))
     set_seed(training_arguments.seed)
     tokenizer = load_tokenizer(model_arguments.encoder, model_arguments.encoder_revision)
     with training_arguments.main_process_first(desc="reading segments"):
@@ -99,7 +101,7 @@ def train_segmentation(run: SegmentationRun) -> dict[str, Any]:
     config.window_bp = data.window_bp
     rescale_positions(config, data.longest_tokens)
     trainer = _make_trainer(run, data, tokenizer, config)
-    _train(trainer, _checkpoint(training_arguments, output_dir, config))
+    train_until_done_or_stopped(trainer, checkpoint_to_resume(training_arguments, output_dir, config))
     metrics = _evaluate(trainer, data, config, data_arguments.resamples)
     _write(output_dir, trainer, data, run, metrics)
     return metrics
@@ -155,32 +157,6 @@ class ConfigInCheckpoint(TrainerCallback):
             self.config.save_pretrained(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def _train(trainer: SegmentationTrainer, checkpoint: Path | None) -> None:
-    interrupt = next(cb for cb in trainer.callback_handler.callbacks if isinstance(cb, SaveAtInterrupt))
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        interrupt.restore()
-    if interrupt.interrupted:
-        logger.warning("stopped at step %d; go on with --resume", trainer.state.global_step)
-        raise KeyboardInterrupt
-
-
-def _resumes(arguments: SegmentationArguments) -> bool:
-    return arguments.resume or arguments.resume_from_checkpoint is not None
-
-
-def _checkpoint(arguments: SegmentationArguments, output_dir: Path, config: SegmentNTConfig) -> Path | None:
-    """The checkpoint to go on from, if the run is to be resumed and there is one."""
-    checkpoint = Path(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
-    if checkpoint is None and arguments.resume:
-        checkpoint = last_whole_checkpoint(output_dir, processes=arguments.world_size)
-        logger.info("resuming from %s", checkpoint or f"the start: {output_dir} has no whole checkpoint")
-    if checkpoint is not None:
-        require_same_model(checkpoint, config)
-    return checkpoint
-
-
 def _evaluate(
     trainer: SegmentationTrainer, data: SegmentationData, config: SegmentNTConfig, resamples: int
 ) -> dict[str, Any]:
@@ -232,7 +208,7 @@ def _write(
             trainer.save_model(str(folder))  # of all processes, which may hold a part of the weights each
         if is_main:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
-            write_json(folder / "arguments.json", settings_of(run))
+            write_json(folder / "arguments.json", settings_of(*run))
             write_json(folder / METRICS_FILE, metrics)
             write_element_table(folder / TABLE_FILE, {split: metrics[split] for split in _evaluated(metrics)})
             _write_card(folder, output_dir.name, trainer, data, run, metrics, model, trained)

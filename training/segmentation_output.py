@@ -1,13 +1,11 @@
-"""What a segmentation run writes beside the model: scores by element, as JSON and as a table, and the settings."""
+"""What a segmentation run writes beside the model: scores by element, as JSON and as a table."""
 
 import csv
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .segmentation_arguments import SegmentationRun
 from .segmentation_metric import SCORES
 
 METRICS_FILE = "metrics.json"
@@ -40,18 +38,6 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and math.isnan(content) else content
-
-
-def settings_of(run: SegmentationRun) -> dict[str, Any]:
-    """All settings as they were resolved, for the log and arguments.json."""
-    model, data, training = run
-    return {
-        "model": dataclasses.asdict(model),
-        "data": dataclasses.asdict(data),
-        "training": {name: value for name, value in training.to_dict().items() if value not in (None, "", [], {})},
-        "processes": training.world_size,
-        "device": str(training.device),
-    }
 
 
 def _text(value: float | int | None) -> str:
