@@ -34,14 +34,14 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1
 # Without the number of threads accelerate takes one.
 LAUNCH += ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={os.cpu_count()}"]
 WINDOW_BP = 3_000
+CROP_BP = 2_976  # a random piece of each window, so that a base is seen at every place of its 6-mer
 MODEL = ["--hidden-size=64", "--num-hidden-layers=2", "--num-attention-heads=4", "--intermediate-size=128"]
 MODEL += ["--initializer-range=0.125", "--class-weights=balanced"]
 TRAINING = [
     *("--per-device-train-batch-size=16", "--learning-rate=2e-3", "--lr-scheduler-type=cosine", "--weight-decay=0.01"),
     *("--eval-strategy=no", "--save-strategy=no", "--logging-steps=200", "--report-to=none", "--disable-tqdm=true"),
     *("--per-device-eval-batch-size=16", "--seed=0", "--use-cpu"),
-    # A random piece of each window, so that a base is seen at every place of its 6-mer.
-    "--crop-bp=2976",
+    f"--crop-bp={CROP_BP}",
 ]
 # Windows without any of these are mostly deserts: three in ten of them are trained on, and all are tested on.
 FOCUS = ["exon", "CTCF-bound", "promoter", "enhancer"]
@@ -70,7 +70,7 @@ def main() -> None:
     )
     resources["segment chr20"] = run(segment_command(fasta, arguments.output, "chr20", ["--region", "20"]))
     summary = {
-        "settings": {"window_bp": WINDOW_BP, "steps": arguments.steps, "threads": os.cpu_count()},
+        "settings": {"window_bp": WINDOW_BP, "crop_bp": CROP_BP, "steps": arguments.steps, "threads": os.cpu_count()},
         "resources": resources,
         "test on chr20": compare(arguments.output),
         "tracks of chr20": check_tracks(fasta, arguments.output),
