@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from omics_transformers.data_scripts.gene_features import GeneFeatures, write_gene_features
+from omics_transformers.data_scripts.region_rows import REGION_SCHEMA
 
 # A busy machine is no failure: examples have no deadline. `derandomize`: the same examples in every run.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -118,4 +119,54 @@ def toy_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in described["bases"])
     (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: toy\n  data_files:\n{files}---\n")
     (folder / "elements.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `build regions` writes it: spans of 600 bp, 256 to train, 48 to validate and 64 to test.
+
+    Two regions of a span carry the motif GATTACAGATTA, once or three times; the third, which has none, is the zero
+    region, and stands at any of the three places. Counts are 0.2 a copy in `alpha` cells and 0.1 in `beta`. Every
+    sixteenth span has an N in its first region. The sequence between motifs is random.
+    """
+    folder = tmp_path_factory.mktemp("toy_regions") / "regions"
+    (folder / "data").mkdir(parents=True)
+    random, motif = np.random.default_rng(0), np.frombuffer(b"GATTACAGATTA", dtype=np.uint8)
+    sizes = {"train": ("chrA", 256), "validation": ("chrB", 48), "test": ("chrC", 64)}
+    for split, (contig, number) in sizes.items():
+        rows: dict[str, list] = {name: [] for name in REGION_SCHEMA.names}
+        for row in range(number):
+            lengths = random.integers(90, 131, 3)
+            starts = 600 * row + np.array([0, 200, 400]) + random.integers(0, 60, 3)
+            copies = random.permutation([0, 1, 3])
+            sequences = [random.choice(np.frombuffer(b"ACGT", dtype=np.uint8), length) for length in lengths]
+            for sequence, times in zip(sequences, copies, strict=True):
+                for at in random.choice(len(sequence) // 12, times, replace=False) * 12:
+                    sequence[at : at + 12] = motif
+            if row % 16 == 0:
+                sequences[0][-1] = ord("N")
+            cell_type = ("alpha", "beta")[row % 2]
+            values = {
+                "contig": contig,
+                "span_start": 600 * row,
+                "span_end": 600 * (row + 1),
+                "tiling": 0,
+                "sample": "toy",
+                "cell_type": cell_type,
+                "starts": starts.tolist(),
+                "ends": (starts + lengths).tolist(),
+                "counts": (copies * (0.2 if cell_type == "alpha" else 0.1)).tolist(),
+                "peaks": [f"{contig}:{start}-{start + length}" for start, length in zip(starts, lengths, strict=True)],
+                "sequences": [sequence.tobytes().decode() for sequence in sequences],
+                "padding_share": random.random(3).tolist(),
+            }
+            for name, value in values.items():
+                rows[name].append(value)
+        path = folder / "data" / f"{split}-00000-of-00001.parquet"
+        pq.write_table(pa.table(rows, schema=REGION_SCHEMA), path, row_group_size=50)
+    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in sizes)
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: toy\n  data_files:\n{files}---\n")
+    described = {"span_bp": 600, "shift_factor": 1, "samples": ["toy"], "cell_types": ["alpha", "beta"]}
+    (folder / "regions.json").write_text(json.dumps(described))
     return folder
