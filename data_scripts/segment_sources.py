@@ -85,6 +85,15 @@ class IntervalReader:
         return found[is_used].reset_index(drop=True)
 
 
+def read_blacklist(reader: IntervalReader, blacklist: BedFiles | None) -> tuple[pd.DataFrame, list[dict]]:
+    """contig, start, end of all files' intervals, which may lack any of the contigs; and an account of each file."""
+    files = [] if blacklist is None else [blacklist] if isinstance(blacklist, BedSource | str | Path) else blacklist
+    read = [reader.read(file, may_be_absent=True) for file in files]
+    empty = pd.DataFrame({"contig": [], "start": [], "end": []}).astype({"start": "int64", "end": "int64"})
+    table = pd.concat([table[["contig", "start", "end"]] for table, _ in read]) if read else empty
+    return table, [report for _, report in read]
+
+
 def bed_elements(
     reader: IntervalReader, beds: Mapping[str, BedFiles], minimum_files: Mapping[str, int] | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:

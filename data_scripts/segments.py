@@ -9,9 +9,7 @@ everywhere; any further element may be added from BED.
 import json
 import logging
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,11 @@ from .bed_files import BedSource
 from .configuration_name import configuration_name
 from .genome_files import GenomeFiles
 from .segment_elements import SEGMENT_ELEMENTS, TranscriptChoice, annotation_intervals
-from .segment_sources import BedFiles, IntervalReader, bed_elements, tissue_elements
+from .segment_sources import BedFiles, IntervalReader, bed_elements, read_blacklist, tissue_elements
 from .segment_windows import SPLITS, Ends, IntervalTracks, Place, SplitRegion, lay_windows, split_regions
 from .segment_writer import SegmentWriter, SplitCounts
 from .transcript_structures import TranscriptStructures, read_transcript_structures
+from .whole_folder import require_free, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +107,7 @@ def build_segments(
             the place.
     """
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists: name another folder, or pass overwrite (--overwrite) to replace it")
+    require_free(output, overwrite=overwrite)
     step_bp = window_bp if step_bp is None else step_bp
     lay_windows(0, 0, window_bp=window_bp, step_bp=step_bp, ends=ends)  # wrong lengths are told before files are read
     if not 0 <= maximum_masked <= 1:
@@ -135,9 +133,10 @@ def build_segments(
         found.add(*tissue_elements(reader, tissue_beds or {}, **shares))
         report["elements without a source, left out"] = found.choose(elements)
         report["sources"] = found.sources
-        ignored, report["blacklist"] = _read_blacklist(reader, blacklist)
+        blacklisted, report["blacklist"] = read_blacklist(reader, blacklist)
+        ignored = IntervalTracks({"blacklist": blacklisted})
         writer = SegmentWriter(genome, IntervalTracks(found.tables), ignored, **layout)
-        with _folder(output) as partial:
+        with whole_folder(output) as partial:
             _write(writer, regions, partial, found, report)
     logger.info("%s: %s", output, report["windows"])
     return report
@@ -213,29 +212,6 @@ def _at_hand(
         name: within_genome(table, genome, source=str(path), beyond_contig="drop")[0] for name, table in tables.items()
     }
     return cut, {name: {"file": path.name, "intervals": len(table.drop_duplicates())} for name, table in cut.items()}
-
-
-def _read_blacklist(reader: IntervalReader, blacklist: BedFiles | None) -> tuple[IntervalTracks, list[dict]]:
-    files = [] if blacklist is None else [blacklist] if isinstance(blacklist, BedSource | str | Path) else blacklist
-    read = [reader.read(file, may_be_absent=True) for file in files]
-    empty = pd.DataFrame({"contig": [], "start": [], "end": []}).astype({"start": "int64", "end": "int64"})
-    table = pd.concat([table[["contig", "start", "end"]] for table, _ in read]) if read else empty
-    return IntervalTracks({"blacklist": table}), [report for _, report in read]
-
-
-@contextmanager
-def _folder(output: Path) -> Iterator[Path]:
-    """A folder beside the one to make, which takes its place when all went well."""
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
 
 
 def _write(writer: SegmentWriter, regions: Sequence[SplitRegion], folder: Path, found: _Elements, report: dict) -> None:
