@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from omics_transformers.training.numbered_rows import NOT_COUNTED
 from omics_transformers.training.segmentation_data import (
-    NOT_COUNTED,
     SegmentationCollator,
     SegmentationDataset,
     SegmentationWindow,

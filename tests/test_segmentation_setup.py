@@ -13,16 +13,15 @@ from omics_transformers.modeling.configuration_nucleotide_transformer import Nuc
 from omics_transformers.modeling.modeling_nucleotide_transformer import NucleotideTransformerForMaskedLM
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from omics_transformers.training.encoder_setup import load_tokenizer, rescale_positions
 from omics_transformers.training.segmentation_arguments import SegmentationDataArguments, SegmentationModelArguments
 from omics_transformers.training.segmentation_data import SegmentationCollator, Segments, read_segments
 from omics_transformers.training.segmentation_setup import (
     SegmentationData,
     class_weights,
-    load_tokenizer,
     make_segmentation_config,
     make_segmentation_model,
     prepare_segmentation_data,
-    rescale_positions,
 )
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

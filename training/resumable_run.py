@@ -1,7 +1,9 @@
-"""What training scripts share: settings as resolved, the checkpoint to go on from, training that may be stopped."""
+"""What training scripts share: logs, settings as resolved, checkpoints to go on from, training that may be stopped."""
 
 import dataclasses
 import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,19 @@ from .interruption import SaveAtInterrupt
 from .pretraining_output import last_whole_checkpoint, require_same_model
 
 logger = logging.getLogger(__name__)
+
+
+def run_script(train: Callable[[], Any], arguments: TrainingArguments) -> None:
+    """Train with a log to standard error; Ctrl-C ends with the code that shells report for it."""
+    logging.basicConfig(
+        level=arguments.get_process_log_level() if arguments.should_log else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("omics_transformers").setLevel(logging.INFO if arguments.should_log else logging.WARNING)
+    try:
+        train()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def settings_of(model_arguments: Any, data_arguments: Any, training_arguments: TrainingArguments) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from omics_transformers.training.pretraining_output import (
 from omics_transformers.training.resumable_run import (
     checkpoint_to_resume,
     is_resumed,
+    run_script,
     settings_of,
     train_until_done_or_stopped,
 )
@@ -53,15 +53,7 @@ logger = logging.getLogger("omics_transformers.training.run_mlm")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see `--help`."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(
-        level=parsed[2].get_process_log_level() if parsed[2].should_log else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("omics_transformers").setLevel(logging.INFO if parsed[2].should_log else logging.WARNING)
-    try:
-        pretrain(*parsed)
-    except KeyboardInterrupt:
-        sys.exit(130)  # what shells report for Ctrl-C
+    run_script(lambda: pretrain(*parsed), parsed[2])
 
 
 def pretrain(

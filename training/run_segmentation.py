@@ -11,16 +11,21 @@ thresholds chosen on validation windows and kept in the model's configuration; i
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import set_seed
 
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from omics_transformers.training.encoder_output import (
+    ConfigInCheckpoint,
+    TrainedModel,
+    require_whole_model_for_lora,
+)
+from omics_transformers.training.encoder_setup import load_tokenizer, rescale_positions
 from omics_transformers.training.interruption import SaveAtInterrupt
 from omics_transformers.training.model_card import write_segmentation_card
 from omics_transformers.training.pretraining_output import (
@@ -31,6 +36,7 @@ from omics_transformers.training.pretraining_output import (
 from omics_transformers.training.resumable_run import (
     checkpoint_to_resume,
     is_resumed,
+    run_script,
     settings_of,
     train_until_done_or_stopped,
 )
@@ -48,11 +54,9 @@ from omics_transformers.training.segmentation_output import (
 from omics_transformers.training.segmentation_pipeline import add_segmentation_pipeline
 from omics_transformers.training.segmentation_setup import (
     SegmentationData,
-    load_tokenizer,
     make_segmentation_config,
     make_segmentation_model,
     prepare_segmentation_data,
-    rescale_positions,
 )
 from omics_transformers.training.segmentation_trainer import SegmentationTrainer
 
@@ -62,15 +66,7 @@ logger = logging.getLogger("omics_transformers.training.run_segmentation")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see `--help`."""
     run = parse_segmentation_arguments(arguments)
-    logging.basicConfig(
-        level=run[2].get_process_log_level() if run[2].should_log else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("omics_transformers").setLevel(logging.INFO if run[2].should_log else logging.WARNING)
-    try:
-        train_segmentation(run)
-    except KeyboardInterrupt:
-        sys.exit(130)  # what shells report for Ctrl-C
+    run_script(lambda: train_segmentation(run), run[2])
 
 
 def train_segmentation(run: SegmentationRun) -> dict[str, Any]:
@@ -131,30 +127,8 @@ def _make_trainer(
         train_tokens=data.training_tokens,
         encoder_learning_rate=training_arguments.encoder_learning_rate,
     )
-    if model_arguments.lora_rank and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ValueError(
-            "lora_rank is set under FSDP or DeepSpeed, which split the weights that LoRA is merged into: train LoRA "
-            "with a whole model a process, or train the encoder itself"
-        )
+    require_whole_model_for_lora(trainer, model_arguments)
     return trainer
-
-
-class ConfigInCheckpoint(TrainerCallback):
-    """A checkpoint of LoRA holds the adapter alone: with the model's configuration it can be told to be whole."""
-
-    def __init__(self, config: SegmentNTConfig) -> None:
-        self.config = config
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002 (transformers' signature)
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        if state.is_world_process_zero:
-            assert args.output_dir is not None
-            self.config.save_pretrained(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def _evaluate(
@@ -188,30 +162,18 @@ def _write(
     run: SegmentationRun,
     metrics: dict[str, Any],
 ) -> None:
-    is_main = trainer.is_world_process_zero()
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    tokenizer: Any = trainer.processing_class
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    is_main, trained = trainer.is_world_process_zero(), TrainedModel(trainer, run[0])
 
     def write(folder: Path) -> None:
-        nonlocal model
-        if isinstance(model, PeftModel):
-            if is_main and run[0].save_adapter:
-                model.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
-            model = model.merge_and_unload()
+        trained.merge(folder)
         if is_main:
-            add_segmentation_pipeline(model, folder)
-        if run[0].lora_rank and is_main:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        elif not run[0].lora_rank:
-            trainer.save_model(str(folder))  # of all processes, which may hold a part of the weights each
+            add_segmentation_pipeline(trained.model, folder)
+        trained.write(folder)
         if is_main:
-            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
             write_json(folder / "arguments.json", settings_of(*run))
             write_json(folder / METRICS_FILE, metrics)
             write_element_table(folder / TABLE_FILE, {split: metrics[split] for split in _evaluated(metrics)})
-            _write_card(folder, output_dir.name, trainer, data, run, metrics, model, trained)
+            _write_card(folder, output_dir.name, trainer, data, run, metrics, trained)
 
     write_whole(output_dir, write, is_main_process=is_main)
     logger.info("model, tokenizer, metrics, table and card are in %s", output_dir)
@@ -224,16 +186,15 @@ def _write_card(
     data: SegmentationData,
     run: SegmentationRun,
     metrics: dict[str, Any],
-    model: Any,
-    trained_parameters: int,
+    trained: TrainedModel,
 ) -> None:
     training, split = run[2], next(iter(reversed(_evaluated(metrics))), None)
     write_segmentation_card(
         folder,
         model_name=name,
-        config=model.config,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        trained_parameters=trained_parameters,
+        config=trained.model.config,
+        parameters=trained.parameters,
+        trained_parameters=trained.trained_parameters,
         model_arguments=run[0],
         data_arguments=run[1],
         report=data.report,

@@ -1,13 +1,10 @@
 """Windows of DNA with packed labels, as a torch data set and a collator that unpacks a batch at a time.
 
-A folder that `build segments` wrote is read through `datasets`; its Arrow buffers are viewed as NumPy arrays, so
-letters and bits stay on disk, processes of one machine share them, and a window costs a slice. Labels become one byte a
-base and element in the batch only. Coordinates are 0-based, half-open.
+Letters and bits stay on disk (parquet_folder.py), and a window costs a slice. Labels become one byte a base and element
+in the batch only. Coordinates are 0-based, half-open.
 """
 
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,19 +12,23 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
-from torch.utils.data import Dataset
 
-logger = logging.getLogger(__name__)
+from .numbered_rows import NumberedRows
+from .parquet_folder import (
+    COMPLEMENT,
+    SPLITS,
+    BytesColumn,
+    encode_names,
+    load_splits,
+    read_description,
+    require_columns,
+)
 
 IGNORED_LABEL = -100  # transformers' own
-NOT_COUNTED = -1  # block of a window that an evaluation computes but does not count
 ELEMENTS_FILE = "elements.json"
-SPLITS = ("train", "validation", "test")
+BUILDER = "build segments"
 _N = ord("N")
-_COMPLEMENT = np.arange(256, dtype=np.uint8)
-_COMPLEMENT[list(b"ACGTacgt")] = list(b"TGCAtgca")
 
 
 class SegmentColumns(NamedTuple):
@@ -64,51 +65,20 @@ class SegmentationWindow(NamedTuple):
     block: int | None = None
 
 
-class SegmentationDataset(Dataset[SegmentationWindow]):
-    """Windows of one split.
+class SegmentationDataset(NumberedRows[SegmentationWindow]):
+    """Windows of one split."""
 
-    Args:
-        windows: all windows of the split.
-        numbers: (windows of this set,) int64, which of them.
-        block_of: (windows of this set,) int64, what windows are counted in; None in training.
-    """
-
-    def __init__(
-        self,
-        windows: "SegmentWindows",
-        numbers: npt.NDArray[np.int64] | None = None,
-        *,
-        block_of: npt.NDArray[np.int64] | None = None,
-    ) -> None:
-        self.windows = windows
-        self.numbers = np.arange(len(windows)) if numbers is None else numbers
-        self.block_of = block_of
-        # Shared memory: data loader workers that outlive an epoch see the next one.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
+    rows: "SegmentWindows"
 
     def in_blocks(self, block_bp: int) -> "SegmentationDataset":
         """The same windows for evaluation, each in the block of its contig that its start falls into."""
-        contig, start = self.windows.contig[self.numbers], self.windows.start[self.numbers]
+        contig, start = self.rows.contig[self.numbers], self.rows.start[self.numbers]
         _, block_of = np.unique(np.stack([contig, start // block_bp]), axis=1, return_inverse=True)
-        return SegmentationDataset(self.windows, self.numbers, block_of=block_of.reshape(-1))
-
-    def share_of(self, rank: int, processes: int) -> "SegmentationDataset":
-        """Every `processes`-th window, equally many on each process: where they do not divide, some are not counted."""
-        assert self.block_of is not None
-        places = np.arange(rank, -(-len(self) // processes) * processes, processes)
-        block_of = np.where(places < len(self), self.block_of[places % len(self)], NOT_COUNTED)
-        return SegmentationDataset(self.windows, self.numbers[places % len(self)], block_of=block_of)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
+        return SegmentationDataset(self.rows, self.numbers, block_of=block_of.reshape(-1))
 
     def __getitem__(self, index: int) -> SegmentationWindow:
-        number = int(self.numbers[index])
-        block = None if self.block_of is None else int(self.block_of[index])
-        return self.windows.window(number)._replace(epoch=int(self._epoch), block=block)
+        window = self.rows.window(int(self.numbers[index]))
+        return window._replace(epoch=self.epoch, block=self.block_at(index))
 
 
 class SegmentWindows:
@@ -124,19 +94,12 @@ class SegmentWindows:
     """
 
     def __init__(self, dataset: datasets.Dataset, elements: int, *, source: str = "the data set") -> None:
-        missing = [column for column in COLUMNS if column not in dataset.column_names]
-        if missing:
-            raise ValueError(
-                f"{source} lacks the columns {', '.join(missing)} and has {', '.join(dataset.column_names)}: expected "
-                "a folder that `build segments` wrote"
-            )
+        require_columns(dataset, COLUMNS, source=source, builder=BUILDER)
         self.elements = elements
         self._dataset = dataset
         self._view()
         table = dataset.data.table
-        contigs = table.column(COLUMNS.contig).dictionary_encode().combine_chunks()
-        self.contig_names = [str(name) for name in contigs.dictionary.to_pylist()]
-        self.contig = contigs.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        self.contig, self.contig_names = encode_names(table.column(COLUMNS.contig))
         self.start, self.end = (table.column(name).to_numpy() for name in (COLUMNS.start, COLUMNS.end))
         self._check_lengths(source)
 
@@ -181,51 +144,16 @@ class SegmentWindows:
     def _view(self) -> None:
         table = self._dataset.data.table
         self._sequences, self._labels, self._ignored = (
-            _BytesColumn(table.column(name)) for name in (COLUMNS.sequence, COLUMNS.labels, COLUMNS.ignored)
+            BytesColumn(table.column(name)) for name in (COLUMNS.sequence, COLUMNS.labels, COLUMNS.ignored)
         )
 
     def __getstate__(self) -> dict[str, Any]:
         # Data loader workers that are not forked get the paths of the mapped files, not the arrays.
-        return {name: value for name, value in self.__dict__.items() if not isinstance(value, _BytesColumn)}
+        return {name: value for name, value in self.__dict__.items() if not isinstance(value, BytesColumn)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._view()
-
-
-class _BytesColumn:
-    """A column of strings or binaries, its Arrow buffers seen as arrays."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks = [_buffers(chunk) for chunk in column.chunks if len(chunk)]
-        self._first_rows = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks[:-1])])
-
-    def __getitem__(self, row: int) -> npt.NDArray[np.uint8]:
-        chunk = int(np.searchsorted(self._first_rows, row, side="right")) - 1
-        offsets, values = self._chunks[chunk]
-        place = row - int(self._first_rows[chunk])
-        return values[offsets[place] : offsets[place + 1]]
-
-    def lengths(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([np.diff(offsets) for offsets, _ in self._chunks]).astype(np.int64)
-
-    def count_of(self, byte: int) -> npt.NDArray[np.int64]:
-        """(rows,) how often each row, none of which is empty, holds a byte."""
-        counts = [
-            np.add.reduceat(values[offsets[0] : offsets[-1]] == byte, offsets[:-1] - offsets[0], dtype=np.int64)
-            for offsets, values in self._chunks
-        ]
-        return np.concatenate(counts)
-
-
-def _buffers(chunk: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    if chunk.null_count:
-        raise ValueError(f"{chunk.null_count} windows have no value in a column of type {chunk.type}: build them again")
-    is_large = pa.types.is_large_string(chunk.type) or pa.types.is_large_binary(chunk.type)
-    _, offsets, values = chunk.buffers()
-    places = np.frombuffer(offsets, dtype=np.int64 if is_large else np.int32)
-    letters = np.zeros(0, dtype=np.uint8) if values is None else np.frombuffer(values, dtype=np.uint8)
-    return places[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64), letters
 
 
 @dataclass
@@ -257,14 +185,9 @@ def read_segments(folder: str | Path) -> Segments:
         ValueError: where it has no training windows, or files that do not fit each other.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of segments at {folder}: expected one that `build segments` wrote")
-    path = folder / ELEMENTS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {ELEMENTS_FILE}: expected a folder that `build segments` wrote")
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described = read_description(folder, ELEMENTS_FILE, BUILDER)
     elements = [str(name) for name in described["elements"]]
-    loaded = _load(folder)
+    loaded = load_splits(folder, BUILDER)
     splits = {
         split: SegmentWindows(loaded[split], len(elements), source=f"{folder}, split {split}")
         for split in SPLITS
@@ -278,17 +201,6 @@ def read_segments(folder: str | Path) -> Segments:
         {split: np.array([described["counts"][split][name] for name in elements]) for split in splits},
         {split: int(described["bases"][split]) for split in splits},
     )
-
-
-def _load(folder: Path) -> Mapping[str, datasets.Dataset]:
-    try:
-        return datasets.load_dataset(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no Parquet files: expected a folder that `build segments` wrote") from error
-    except (pa.ArrowInvalid, datasets.exceptions.DatasetGenerationError) as error:
-        if isinstance(error.__cause__, OSError):  # a full disk, for one
-            raise error.__cause__ from None
-        raise ValueError(f"{folder} cannot be read ({error.__cause__ or error}): build the segments again") from error
 
 
 @dataclass
@@ -343,7 +255,7 @@ class SegmentationCollator:
             is_ignored |= unpack(window.ignored, start, end).view(bool)
         if is_ignored.any():
             labels = np.where(is_ignored[:, None], np.int8(IGNORED_LABEL), labels)
-        return (_COMPLEMENT[sequence[::-1]], labels[::-1]) if is_reversed else (sequence, labels)
+        return (COMPLEMENT[sequence[::-1]], labels[::-1]) if is_reversed else (sequence, labels)
 
     def _draw(self, window: SegmentationWindow) -> tuple[int, int, bool]:
         bases = len(window.sequence)

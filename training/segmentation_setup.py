@@ -6,25 +6,21 @@ and reported. Class weights and the head's biases come from how many training ba
 
 import dataclasses
 import logging
-import warnings
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, PreTrainedConfig
+from peft import PeftModel
 
-from ..modeling.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from ..modeling.configuration_segment_nt import SegmentNTConfig
 from ..modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from ..modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+from .encoder_setup import encoder_fields, prepare_encoder, tokens_of_bases
+from .parquet_folder import SPLITS, evenly_spaced
 from .segmentation_arguments import SegmentationDataArguments, SegmentationModelArguments
-from .segmentation_data import SPLITS, SegmentationDataset, Segments, SegmentWindows
+from .segmentation_data import SegmentationDataset, Segments, SegmentWindows
 
 logger = logging.getLogger(__name__)
-
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "initializer_range")
 
 
 @dataclasses.dataclass
@@ -89,7 +85,9 @@ def prepare_segmentation_data(
     chosen["train"] = _focused(arguments, segments, chosen["train"], report, seed)
     if not len(chosen["train"]):
         raise ValueError(f"no training window is left of {len(segments.splits['train']):,}: {report}")
-    chosen["test"] = _spaced(chosen.get("test", np.zeros(0, np.int64)), arguments.test_windows, "test_windows", report)
+    if "test" in chosen and arguments.test_windows is not None:
+        chosen["test"] = evenly_spaced(chosen["test"], arguments.test_windows, option="test_windows")
+        report["test_windows_evaluated"] = len(chosen["test"])
     datasets = {
         split: SegmentationDataset(segments.splits[split], numbers) for split, numbers in chosen.items() if len(numbers)
     }
@@ -101,23 +99,11 @@ def prepare_segmentation_data(
         tokens["train"][chosen["train"]],
         validation,
         evaluated.get("test"),
-        None if validation is None else _some_of(validation, arguments.validation_windows),
+        None if validation is None else _during_training(validation, arguments),
         int(lengths["train"].max()),
         longest,
         report,
     )
-
-
-def tokens_of_bases(bases: npt.NDArray[np.int64], kmer_size: int) -> npt.NDArray[np.int64]:
-    """Tokens of so many bases without N, <cls> included."""
-    return 1 + bases // kmer_size + bases % kmer_size
-
-
-def load_tokenizer(encoder: str | None, revision: str | None = None) -> NucleotideKmerTokenizer:
-    """The encoder's own tokenizer; that of the Nucleotide Transformer v2 where there is no encoder."""
-    if encoder is None:
-        return NucleotideKmerTokenizer()
-    return NucleotideKmerTokenizer.from_pretrained(encoder, revision=revision or "main")
 
 
 def make_segmentation_config(
@@ -128,20 +114,9 @@ def make_segmentation_config(
     Raises:
         ValueError: where sizes are given beside an encoder, or the encoder is none of this package.
     """
-    sizes = {name: getattr(arguments, name) for name in _SIZES if getattr(arguments, name) is not None}
-    if arguments.encoder is None:
-        fields: dict[str, Any] = sizes
-    else:
-        fields = _encoder_fields(arguments.encoder, arguments.encoder_revision)
-        if sizes:
-            raise ValueError(
-                f"{', '.join(sizes)} and encoder are both given: the sizes are those of {arguments.encoder}; leave "
-                "out one of the two"
-            )
-    same = ("unet_channels", "unet_convolutions", "focal_gamma", "attn_implementation")
-    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    own = ("unet_channels", "unet_convolutions", "focal_gamma")
     return SegmentNTConfig(
-        **fields | {name: getattr(arguments, name) for name in (*same, *dropouts)},
+        **encoder_fields(arguments) | {name: getattr(arguments, name) for name in own},
         id2label=dict(enumerate(segments.elements)),
         label2id={name: number for number, name in enumerate(segments.elements)},
         class_weights=class_weights(segments, arguments.class_weights),
@@ -162,71 +137,16 @@ def class_weights(segments: Segments, kind: str) -> list[float] | None:
     return np.where(present > 0, weights, 1.0).tolist()
 
 
-def rescale_positions(config: SegmentNTConfig, longest_tokens: int) -> None:
-    """Set `rescaling_factor` where pieces are longer than the encoder was trained with; says so in the log.
-
-    Raises:
-        ValueError: where positions are learned, and so cannot be rescaled.
-    """
-    factor = longest_tokens / config.max_tokens
-    if factor <= (config.rescaling_factor or 1):
-        return
-    if config.position_embedding_type != "rotary":
-        bases = (config.max_tokens - 1) * config.kmer_size
-        raise ValueError(
-            f"windows of {longest_tokens:,} tokens are longer than the {config.max_tokens:,} that the encoder has "
-            f"positions for: build segments with windows of at most {bases:,} bp"
-        )
-    logger.info(
-        "windows have up to %d tokens with <cls>, and the encoder was trained with %d: rescaling_factor is set from "
-        "%s to %.4f",
-        longest_tokens,
-        config.max_tokens,
-        config.rescaling_factor,
-        factor,
-    )
-    config.rescaling_factor = factor
-
-
 def make_segmentation_model(
     arguments: SegmentationModelArguments, config: SegmentNTConfig, segments: Segments, *, seed: int = 0
 ) -> SegmentNTForTokenClassification | PeftModel:
-    """The model, its encoder loaded, frozen or wrapped in LoRA as the arguments say; `seed` of composed embeddings.
-
-    Raises:
-        ValueError: where frozen encoder and LoRA are both asked for, or the encoder's weights do not fit.
-    """
-    if arguments.freeze_encoder and arguments.lora_rank:
-        raise ValueError("freeze_encoder and lora_rank are both set: LoRA leaves the encoder's own weights as they are")
-    if arguments.freeze_encoder and arguments.encoder is None:
-        logger.warning("freeze_encoder is set without encoder: random weights of the encoder stay as they are")
+    """The model as the arguments say; see `prepare_encoder`."""
     model = SegmentNTForTokenClassification(config)
-    if arguments.encoder is not None:
-        model.load_encoder(arguments.encoder, revision=arguments.encoder_revision)
-    elif arguments.initial_embeddings == "composed":
-        model.encoder.compose_kmer_embeddings(seed)
     if arguments.initial_probabilities == "frequencies":
         model.set_class_priors(torch.from_numpy(_weighted_frequencies(config, segments)))
-    if arguments.freeze_encoder:
-        model.freeze_encoder()
-    return _with_lora(model, arguments) if arguments.lora_rank else model
-
-
-def _with_lora(model: SegmentNTForTokenClassification, arguments: SegmentationModelArguments) -> PeftModel:
-    """Adapters on the encoder's attention; U-Net and classifier are trained whole."""
-    targets = "|".join(arguments.lora_targets or ["query", "value"])
-    lora = LoraConfig(
-        r=arguments.lora_rank,
-        lora_alpha=2 * arguments.lora_rank if arguments.lora_alpha is None else arguments.lora_alpha,  # type: ignore
-        lora_dropout=arguments.lora_dropout,
-        target_modules=rf"encoder\.layers\.\d+\.attention\.({targets})",
-        modules_to_save=["unet", "classifier"],
-    )
-    with warnings.catch_warnings():  # peft asks for a name that transformers 5 has given up
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        wrapped = get_peft_model(model, lora)
-    assert isinstance(wrapped, PeftModel)
-    return wrapped
+    prepared = prepare_encoder(model, arguments, head=["unet", "classifier"], seed=seed)
+    assert isinstance(prepared, SegmentNTForTokenClassification | PeftModel)
+    return prepared
 
 
 def _weighted_frequencies(config: SegmentNTConfig, segments: Segments) -> npt.NDArray[np.float64]:
@@ -234,18 +154,6 @@ def _weighted_frequencies(config: SegmentNTConfig, segments: Segments) -> npt.ND
     frequencies = segments.frequencies("train")
     weighted = frequencies * np.array(config.class_weights or 1.0)
     return weighted / (weighted + 1 - frequencies)
-
-
-def _encoder_fields(encoder: str, revision: str | None) -> dict[str, Any]:
-    config: PreTrainedConfig = AutoConfig.from_pretrained(encoder, revision=revision or "main")
-    if not hasattr(config, "kmer_token_ids"):
-        raise ValueError(
-            f"{encoder} is a model of type {config.model_type}: expected one of this package; published weights are "
-            "converted with `omics-transformers convert nucleotide-transformer SRC DST`"
-        )
-    own = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    names = [field.name for field in dataclasses.fields(NucleotideTransformerConfig) if field.name not in own]
-    return {name: getattr(config, name) for name in names}
 
 
 def _piece_lengths(windows: SegmentWindows, crop_bp: int | None) -> npt.NDArray[np.int64]:
@@ -315,20 +223,6 @@ def _focused(
     return numbers[is_kept]
 
 
-def _spaced(
-    numbers: npt.NDArray[np.int64], most: int | None, option: str, report: dict[str, int]
-) -> npt.NDArray[np.int64]:
-    """`most` of the windows, evenly spaced."""
-    if most is None or not len(numbers):
-        return numbers
-    if most < 1:
-        raise ValueError(f"{option} is {most}: expected a positive number, or none for all windows")
-    chosen = numbers[np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(np.int64)]
-    report[f"{option}_evaluated"] = len(chosen)
-    return chosen
-
-
-def _some_of(validation: SegmentationDataset, most: int | None) -> SegmentationDataset:
-    places = _spaced(np.arange(len(validation)), most, "validation_windows", {})
-    assert validation.block_of is not None
-    return SegmentationDataset(validation.windows, validation.numbers[places], block_of=validation.block_of[places])
+def _during_training(validation: SegmentationDataset, arguments: SegmentationDataArguments) -> SegmentationDataset:
+    places = evenly_spaced(np.arange(len(validation)), arguments.validation_windows, option="validation_windows")
+    return validation.some_of(places)
