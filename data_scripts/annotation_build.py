@@ -86,7 +86,7 @@ def within_genome(
     """Keep what lies on the sequence at hand, cutting intervals at its ends.
 
     Args:
-        intervals: contig (a name of the genome), start, end, line (of the source).
+        intervals: contig (a name of the genome), start, end, and for messages line (of the source) or name.
         genome: its `pieces` end where the file ends, not the contig: what is outside them is counted, never an error.
         source: name of the file, for messages.
         beyond_contig: what to do with intervals that reach beyond the end of a contig that is no piece: the sign of
@@ -119,8 +119,9 @@ def within_genome(
 def _refuse(beyond: pd.DataFrame, genome: GenomeFiles, source: str) -> None:
     first = beyond.iloc[0]
     contig = first["contig"]
+    place = f"line {first['line']}" if "line" in beyond else first["name"]
     raise ValueError(
-        f"{source}, line {first['line']}: {contig}:{first['start'] + 1:,}-{first['end']:,} (1-based) ends beyond the "
+        f"{source}, {place}: {contig}:{first['start'] + 1:,}-{first['end']:,} (1-based) ends beyond the "
         f"contig, which has {genome.contigs[contig]:,} bp in {genome}; {len(beyond):,} intervals do. Are they of one "
         f"assembly (a BED file of another one needs its chain)? If the FASTA file holds the beginning of {contig} "
         f'only, say so by offsets={{"{contig}": 0}}, or cut with beyond_contig="drop"'

@@ -19,6 +19,7 @@ class GenomeFiles:
     Attributes:
         contigs: name of each contig -> the coordinate behind its last base.
         starts: name of each contig -> the coordinate of its first base.
+        paths, offsets: as given.
         pieces: contigs that were given an offset (0 too): what lies outside them is elsewhere, not beyond the contig.
     """
 
@@ -38,6 +39,7 @@ class GenomeFiles:
         if not paths:
             raise ValueError("no FASTA file is given; expected one or more")
         self.paths = paths
+        self.offsets = dict(offsets or {})
         self._stack = ExitStack()
         try:
             self._genomes = self._open(dict(offsets or {}), cache_folder)
