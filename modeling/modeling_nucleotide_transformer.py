@@ -6,6 +6,7 @@ padding is not computed where the attention allows, and outputs at padding are z
 Shapes: B sequences, T tokens, H hidden, A heads, D size of a head, N tokens of a packed batch, V vocabulary.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -213,9 +214,9 @@ class NucleotideTransformerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d, nn.Conv2d)):
             # He's rule: ten convolutions without norms would let weights of 0.02 vanish.
-            fan_in = module.in_channels * module.kernel_size[0]
+            fan_in = module.in_channels * math.prod(module.kernel_size)
             init.normal_(module.weight, mean=0.0, std=(2.0 / fan_in) ** 0.5)
 
     def save_pretrained(self, save_directory: Any, *arguments: Any, **keywords: Any) -> None:
@@ -238,7 +239,13 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
     Other attention implementations, `output_attentions`, and compiled models compute the padded batch.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^unet\.", r"^classifier\.", r"^scorer\."]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 (HF's form)
+        r"^lm_head\.",
+        r"^unet\.",
+        r"^classifier\.",
+        r"^scorer\.",
+        r"^cell_type_embeddings\.",
+    ]
 
     def __init__(self, config: NucleotideTransformerConfig) -> None:
         super().__init__(config)

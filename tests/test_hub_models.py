@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from omics_transformers.modeling.accessibility_scorers import SCORERS
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
+from omics_transformers.modeling.configuration_nt_region_ranker import NTRegionRankerConfig
 from omics_transformers.modeling.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from omics_transformers.modeling.configuration_segment_nt import SegmentNTConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
+from omics_transformers.modeling.modeling_nt_region_ranker import NTRegionRanker
 from omics_transformers.modeling.modeling_nucleotide_transformer import NucleotideTransformerForMaskedLM
 from omics_transformers.modeling.modeling_segment_nt import SegmentNTForTokenClassification
 from omics_transformers.modeling.tokenization_gene_rank import GeneRankTokenizer
@@ -56,6 +59,22 @@ sums = [
     for cls, output in zip(classes, outputs)
 ]
 print(json.dumps([batch["input_ids"].tolist(), [round(number, 3) for number in sums]]))
+"""
+
+REGION_RANKERS = """
+import json, sys, torch
+from pathlib import Path
+from transformers import AutoModel, AutoTokenizer
+options, answers = json.loads(sys.argv[2]), []
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    batch = tokenizer(["ACGTACGTNACGTTTA", "acguac"], padding=True, return_tensors="pt")
+    lists = {name: tensor.unsqueeze(0) for name, tensor in batch.items()}
+    model = AutoModel.from_pretrained(folder, **options).eval()
+    found = model(**lists, labels=torch.tensor([[0.5, 0.0]]), cell_type_ids=torch.tensor([1]))
+    numbers = [*found.scores[0].tolist(), found.loss.item()]
+    answers.append([type(model).__name__, model.config.scorer_head, [round(number, 4) for number in numbers]])
+print(json.dumps(answers))
 """
 
 
@@ -126,3 +145,19 @@ def test_nucleotide_transformers_with_and_without_the_package(tmp_path: Path, ki
     assert without == with_package
     assert len(with_package[1]) == (2 if kind == "nt" else 1)
     assert with_package[0][1] == [3, *NucleotideKmerTokenizer().convert_tokens_to_ids(["ACGTAC"]), *[1] * 5]
+
+
+def test_region_rankers_with_and_without_the_package(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    models = tmp_path / "models"
+    for head in SCORERS:
+        torch.manual_seed(0)
+        model = NTRegionRanker(NTRegionRankerConfig(**sizes, num_tokens=17, scorer_head=head, cell_types=["B", "T"]))
+        torch.nn.init.normal_(model.cell_type_embeddings.weight)
+        model.save_pretrained(models / head)
+        NucleotideKmerTokenizer().save_pretrained(models / head)
+    with_package = run("import omics_transformers\n" + REGION_RANKERS, models, tmp_path)
+    without = run(WITHOUT_PACKAGE + REGION_RANKERS, models, tmp_path, trust_remote_code=True)
+    assert without == with_package
+    assert [answer[:2] for answer in with_package] == [["NTRegionRanker", head] for head in sorted(SCORERS)]
+    assert len({score for answer in with_package for score in answer[2]}) == 12

@@ -20,6 +20,9 @@ assert PIPELINE_REGISTRY.check_task("dna-segmentation")[1]["impl"].__name__ == "
 config = AutoConfig.for_model("segment-nt", hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
 assert type(AutoModelForTokenClassification.from_config(config)).__name__ == "SegmentNTForTokenClassification"
 assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
+config = AutoConfig.for_model("nt-region-ranker", hidden_size=16, num_attention_heads=2, num_hidden_layers=1)
+assert type(AutoModel.from_config(config)).__name__ == "NTRegionRanker"
+assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
 import sys
 assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_TransformersWatcher"]
 print("registered")

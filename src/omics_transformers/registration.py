@@ -22,6 +22,11 @@ MODELS = {
         },
         "modeling.tokenization_gene_rank:GeneRankTokenizer",
     ),
+    "nt-region-ranker": (
+        "modeling.configuration_nt_region_ranker:NTRegionRankerConfig",
+        {"AutoModel": "modeling.modeling_nt_region_ranker:NTRegionRanker"},
+        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
+    ),
     "nucleotide-transformer": (
         "modeling.configuration_nucleotide_transformer:NucleotideTransformerConfig",
         {
@@ -46,6 +51,7 @@ PIPELINES = {
         "pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline",
         "AutoModelForMaskedLM",
     ),
+    "region-ranking": ("pipelines.region_ranking:RegionRankingPipeline", "AutoModel"),
 }
 
 _AUTO_CLASSES = "transformers.models.auto.modeling_auto"
