@@ -33,8 +33,8 @@ class NTRegionRankerOutput(ModelOutput):
 
     Attributes:
         loss: ranking loss, scalar; only with labels.
-        scores: (lists, regions) float32; the lower, the less accessible. Comparable between any regions that one model
-            scored for one cell type, up to what the training compared: regions of one span.
+        scores: (lists, regions) float32; the lower, the less accessible. Training compares regions of one span and cell
+            type only, so that is where scores are comparable; a softmax is blind to a shift of a whole list.
         hidden_states: of the encoder, (lists, regions, tokens, hidden) each.
         attentions: (lists, regions, heads, tokens, tokens) a layer.
     """
