@@ -229,7 +229,7 @@ class RegionRankingMetric(evaluate.Metric):
             "ndcg_chance": _ndcg(gains, np.zeros_like(both), both, mask),
             "kendall_tau_chance": np.zeros(len(counts)),
         }
-        has_order = above.any(axis=(1, 2))
+        has_order: Array = np.any(above, axis=(1, 2))
         scored = np.where(has_order[:, None], np.stack([values[name] for name in (*SCORES, *CHANCES)], axis=1), 0.0)
         return np.column_stack([scored, has_order, ~has_order])
 
