@@ -41,6 +41,22 @@ def write_segmentation_card(folder: Path, **values: Any) -> None:
     _write(folder, data, "segment_nt.md", values)
 
 
+def write_ranking_card(folder: Path, **values: Any) -> None:
+    """Write README.md of a trained region ranker.
+
+    Args:
+        folder: of the model.
+        values: what the template names: model_name, config, parameters, trained_parameters, model_arguments,
+            data_arguments, report, steps, rows_a_step, learning_rate, weight_decay, results (split -> scores).
+    """
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="feature-extraction",
+        tags=["biology", "genomics", "dna", "chromatin", "nt-region-ranker"],
+    )
+    _write(folder, data, "nt_region_ranker.md", values)
+
+
 def _write(folder: Path, data: ModelCardData, name: str, values: dict[str, Any]) -> None:
     with as_file(files(_TEMPLATES) / name) as template:
         card = ModelCard.from_template(data, template_path=str(template), **values)

@@ -28,7 +28,7 @@ def write_element_table(path: Path, results: Mapping[str, Mapping[str, Any]]) ->
             for name, element in result["elements"].items():
                 ends = [value for score in SCORES for value in element.get(f"{score}_interval", [None, None])]
                 values = [*(element[column] for column in (*_COUNTS, *SCORES)), *ends]
-                writer.writerow([split, name, *(_text(value) for value in values)])
+                writer.writerow([split, name, *(table_text(value) for value in values)])
 
 
 def without_nan(content: Any) -> Any:
@@ -40,7 +40,8 @@ def without_nan(content: Any) -> Any:
     return None if isinstance(content, float) and math.isnan(content) else content
 
 
-def _text(value: float | int | None) -> str:
+def table_text(value: float | int | None) -> str:
+    """A number in a table, with six digits; empty where it is undefined."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
