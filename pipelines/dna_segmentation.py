@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, Pipeline
 
+from .fitting_tokenizer import require_fitting_tokenizer
 from .segmentation_calls import resolve_thresholds
 from .segmentation_input import GenomeLike, Region, RegionScan, find_region, open_input, scan_region
 from .segmentation_result import SegmentationResult, Thresholds
@@ -44,8 +45,8 @@ class DNASegmentationPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.eval()
-        _require_segmentation_model(self.model.config)
-        _require_fitting_tokenizer(self.tokenizer, self.model.config)
+        require_segmentation_model(self.model.config)
+        require_fitting_tokenizer(self.tokenizer, self.model.config)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -245,28 +246,13 @@ def stretches_bp(stretches: Iterable[tuple[str, int, int]]) -> int:
     return sum(end - start for _, start, end in stretches)
 
 
-def _require_segmentation_model(config: Any) -> None:
+def require_segmentation_model(config: Any, name: str = "the model") -> None:
+    """Raise ValueError for the configuration of another kind of model."""
     lacking = [name for name in ("kmer_size", "max_tokens", "unet_channels") if not hasattr(config, name)]
     if config.model_type != "segment-nt" or lacking:
         raise ValueError(
-            f"the model is a {config.model_type}, which has no segmentation head; expected a segment-nt, as "
+            f"{name} is a {config.model_type}, which has no segmentation head; expected a segment-nt, as "
             "run_segmentation.py trains it or `omics-transformers convert segment-nt` makes it of published weights"
-        )
-
-
-def _require_fitting_tokenizer(tokenizer: Any, config: Any) -> None:
-    if tokenizer is None or not hasattr(tokenizer, "encode_batch_bases"):
-        raise ValueError(
-            f"the pipeline needs a NucleotideKmerTokenizer, and has {type(tokenizer).__name__}: save the tokenizer "
-            "beside the model, or give tokenizer=NucleotideKmerTokenizer()"
-        )
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in ("N", "A" * config.kmer_size, "<cls>", "<pad>")}
-    expected = (config.n_token_id, config.kmer_token_ids[0], config.cls_token_id, config.pad_token_id)
-    wrong = [f"{name} {ids[name]}, {value}" for name, value in zip(ids, expected, strict=True) if ids[name] != value]
-    if wrong or tokenizer.kmer_size != config.kmer_size:
-        raise ValueError(
-            f"the tokenizer (k {tokenizer.kmer_size}) is not the model's (k {config.kmer_size}); ids that differ: "
-            f"{'; '.join(wrong) or 'none'}. Load both from the same folder"
         )
 
 

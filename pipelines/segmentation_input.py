@@ -123,8 +123,18 @@ class FastaFile:
         self.starts: dict[str, int] = dict.fromkeys(self.contigs, 0)
         self._with_ambiguous: set[str] = set()
 
-    def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """The bases of [start, end), upper-case ACGTN."""
+    def resolve(self, contig: str) -> str:
+        """The name itself; a ValueError that names the contigs there are where it is none of them."""
+        return find_contig(self, contig, str(self._path))
+
+    def fetch(self, contig: str, start: int, end: int, *, pad: bool = False) -> bytes:
+        """The bases of [start, end), upper-case ACGTN; with `pad` N where that lies outside the contig."""
+        if pad:
+            last = self.contigs[self.resolve(contig)]
+            inner_start, inner_end = min(max(start, 0), last), max(min(end, last), 0)
+            inner = self.fetch(contig, inner_start, max(inner_start, inner_end))
+            front = min(max(-start, 0), end - start)
+            return b"N" * front + inner + b"N" * (end - start - front - len(inner))
         if start == end:
             return b""
         letters = str(self._fasta[contig][start:end])

@@ -91,6 +91,15 @@ def read_bigwig(path: str | os.PathLike[str], contig: str, start: int, end: int)
         return reader.values(contig, start, end, fillna=None).astype(np.float32)
 
 
+def run_starts(values: np.ndarray) -> np.ndarray:
+    """(runs,) int64: where runs of equal values begin; NaN counts as one value."""
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    numbers, is_known = np.nan_to_num(values), ~np.isnan(values)  # NaN is not equal to itself
+    changes = (numbers[1:] != numbers[:-1]) | (is_known[1:] != is_known[:-1])
+    return np.flatnonzero(np.concatenate(([True], changes)))
+
+
 def rounded(probabilities: np.ndarray, decimals: int | None) -> np.ndarray:
     """float32 with this many decimals; as they are where None."""
     if decimals is None:
@@ -135,12 +144,11 @@ def colours_of(elements: Sequence[str]) -> dict[str, str]:
 
 def _intervals(piece: TrackPiece) -> Iterator[Interval]:
     """(contig, start, end, value) of the piece's runs of equal values."""
-    values = np.nan_to_num(piece.values, nan=-1.0)  # NaN is not equal to itself
-    begins = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1]))) if len(values) else np.empty(0, int)
-    ends = np.append(begins[1:], len(values))[: len(begins)]
-    known = values[begins] >= 0
+    begins = run_starts(piece.values)
+    ends = np.append(begins[1:], len(piece.values))[: len(begins)]
+    known = ~np.isnan(piece.values[begins])
     starts, ends = begins[known] + piece.start, ends[known] + piece.start
-    return zip(repeat(piece.contig), starts.tolist(), ends.tolist(), values[begins[known]].tolist(), strict=False)
+    return zip(repeat(piece.contig), starts.tolist(), ends.tolist(), piece.values[begins[known]].tolist(), strict=False)
 
 
 class _Watched:

@@ -23,7 +23,7 @@ from .segmentation_target import (
     log_odds,
     longest_window_bp,
 )
-from .variant_windows import Variant, VariantWindow, check_alleles, variant_window
+from .variant_windows import Variant, VariantWindow, check_alleles, variant_window, warn_of_shifted_kmers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,7 @@ def variant_effects(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected at least 1")
     check_alleles(variants, genome)
-    _warn_of_shifted_kmers(variants, phases, reader.kmer_size)
+    warn_of_shifted_kmers(variants, phases, reader.kmer_size)
     elements = element_names(model.config)
     rows: list[dict[str, Any]] = []
     not_scored: list[dict[str, str]] = []
@@ -353,15 +353,3 @@ def _largest(log_odds_of: np.ndarray) -> float:
 
 def _reason(variant: Variant, reason: str) -> dict[str, str]:
     return {"variant": str(variant), "name": variant.name, "reason": reason}
-
-
-def _warn_of_shifted_kmers(variants: Sequence[Variant], phases: int, kmer_size: int) -> None:
-    shifting = sum((len(variant.alternative) - len(variant.reference)) % kmer_size != 0 for variant in variants)
-    if shifting and phases < kmer_size:
-        logger.warning(
-            "%d variants change the length by no multiple of %d and shift the k-mers behind them, which alone changes "
-            "the model's answer: phases=%d averages over all first bases",
-            shifting,
-            kmer_size,
-            kmer_size,
-        )

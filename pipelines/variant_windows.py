@@ -4,12 +4,15 @@ Coordinates are 0-based, half-open; `chr:position:REF>ALT` and rows of a VCF are
 it (https://samtools.github.io/hts-specs/VCFv4.3.pdf). Alleles are taken where they are written, not left-aligned.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 _WRITTEN = re.compile(r"(?P<contig>.+):(?P<position>[\d,]+):(?P<reference>[A-Za-z]+)>(?P<alternative>[A-Za-z]+)")
 _SEQUENCE = re.compile(r"[ACGT]+")
@@ -138,6 +141,19 @@ def check_alleles(variants: Sequence[Variant], genome: Any) -> None:
             f"{len(wrong):,} of {len(variants):,} variants have another reference allele than the genome, first "
             f"{variant} (1-based), where the genome has {found[:60]}: are both of one assembly, and is the position "
             "1-based?"
+        )
+
+
+def warn_of_shifted_kmers(variants: Sequence[Variant], phases: int, kmer_size: int) -> None:
+    """Say of indels that they shift k-mers, where not all first bases are averaged over."""
+    shifting = sum((len(variant.alternative) - len(variant.reference)) % kmer_size != 0 for variant in variants)
+    if shifting and phases < kmer_size:
+        logger.warning(
+            "%d variants change the length by no multiple of %d and shift the k-mers behind them, which alone changes "
+            "the model's answer: phases=%d averages over all first bases",
+            shifting,
+            kmer_size,
+            kmer_size,
         )
 
 

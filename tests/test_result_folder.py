@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from omics_transformers.result_folder import require_room, write_result
+from omics_transformers.result_folder import require_room, result_folder, write_parts, write_result
 
 TABLE = pd.DataFrame({"name": ["a", "b"], "value": [1 / 3, np.nan]})
 
@@ -53,6 +53,24 @@ def test_other_files_are_never_lost(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     require_room(tmp_path / "empty", [], overwrite=False)
     require_room(tmp_path / "absent", [], overwrite=False)
+
+
+def test_further_files_beside_the_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    for run in (1, 2):
+        with result_folder(folder) as new:
+            (new / "tracks").mkdir()
+            (new / "tracks" / "scores.bw").write_bytes(b"track")
+            write_parts(new, {"table": TABLE}, {"run": run}, {})
+    assert json.loads((folder / "summary.json").read_text()) == {"run": 2}
+    assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "table.tsv", "tracks"]
+    require_room(folder, ["table"], overwrite=True, others=["tracks"])
+    with pytest.raises(FileExistsError, match=r"holds other files, e\.g\. tracks"):
+        require_room(folder, ["table"], overwrite=True)
+    with pytest.raises(KeyboardInterrupt), result_folder(folder) as new:
+        (new / "half").write_text("")
+        raise KeyboardInterrupt
+    assert (folder / "tracks" / "scores.bw").exists() and [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
 def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:

@@ -48,6 +48,16 @@ def test_a_fasta_file_gives_what_the_packages_reader_gives(fasta: Path) -> None:
     assert {path.name for path in fasta.parent.iterdir()} == {"genome.fa"}  # no index beside it
 
 
+def test_a_fasta_file_pads_as_the_packages_reader_does(fasta: Path) -> None:
+    ours, without = open_genome(fasta), FastaFile(fasta)
+    for start, end in ((-5, 3), (6, 10), (-9, -2), (20, 23), (-3, 12), (3, 7), (-1, -1)):
+        expected = ours.fetch("HLA:A*01", start, end, pad=True)
+        assert without.fetch("HLA:A*01", start, end, pad=True) == expected and len(expected) == end - start
+    assert without.resolve("chr2") == "chr2"
+    with pytest.raises(ValueError, match=r"no contig 'chr9' in .*genome\.fa, which has chr20, HLA"):
+        without.resolve("chr9")
+
+
 @pytest.mark.parametrize(
     ("region", "expected"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from omics_transformers.data_scripts.genomes import Genome, open_genome
 from omics_transformers.pipelines.segmentation_input import Region
-from omics_transformers.segmentation_regions import find_plotted, find_regions, read_transcripts
+from omics_transformers.segmentation_regions import find_plotted, find_regions, read_transcripts, regions_of_bed
 
 GTF = """\
 chr2\ttest\texon\t11\t20\t.\t+\t.\tgene_id "G1"; gene_name "ALPHA"; transcript_id "T1";
@@ -30,6 +30,18 @@ def genome(tmp_path: Path) -> Iterator[Genome]:
 
 def test_all_contigs_by_default(genome: Genome) -> None:
     assert find_regions(genome, None, None) == [Region("2", 0, 100), Region("10", 0, 40), Region("1", 0, 80)]
+
+
+def test_regions_of_bed_keep_order_and_names(
+    genome: Genome, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "regions.bed").write_text("chr10\t3\t9\tlater\nchr1\t5\t5\tempty\nchr1\t0\t80\n")
+    found = regions_of_bed(genome, tmp_path / "regions.bed")
+    assert found == [(Region("10", 3, 9), "later"), (Region("1", 0, 80), "")]
+    assert "1 intervals of length zero, left out" in caplog.text
+    (tmp_path / "beyond.bed").write_text("chr10\t3\t9\nchr10\t3\t41\n")
+    with pytest.raises(ValueError, match=r"beyond.bed, line 2: the region .*10:4-41 is not within 10:1-40"):
+        regions_of_bed(genome, tmp_path / "beyond.bed")
 
 
 def test_regions_are_ordered_and_joined(genome: Genome, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

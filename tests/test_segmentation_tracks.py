@@ -16,11 +16,12 @@ from omics_transformers.pipelines.segmentation_tracks import (
     read_bigwig,
     require_decimals,
     rounded,
+    run_starts,
     track_names,
     write_bigwig,
 )
 
-values = st.sampled_from([0.0, 0.001, 0.25, 0.999, 1.0, float("nan")])
+values = st.sampled_from([0.0, 0.001, 0.25, 0.999, 1.0, -1.0, -2.5, float("nan")])
 pieces = st.lists(st.tuples(st.integers(0, 5), st.lists(values, max_size=20)), min_size=1, max_size=6)
 
 
@@ -53,6 +54,11 @@ def test_neighbours_of_equal_value_share_an_interval(tmp_path: Path) -> None:
     with pybigtools.open(str(tmp_path / "t.bw")) as reader:
         found = [(start, end, np.float32(value)) for start, end, value in reader.records("1")]
     assert found == [(10, 12, np.float32(0.1)), (13, 14, np.float32(0.1)), (14, 16, np.float32(0.2))]
+
+
+def test_where_runs_begin() -> None:
+    assert run_starts(np.float32([0.0, np.nan, np.nan, 0.0, 0.0, -1.0, np.nan])).tolist() == [0, 1, 3, 5, 6]
+    assert run_starts(np.empty(0, dtype=np.float32)).tolist() == []
 
 
 def test_contigs_in_any_order_and_the_same_bytes_again(tmp_path: Path) -> None:

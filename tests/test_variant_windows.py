@@ -13,6 +13,7 @@ from omics_transformers.pipelines.variant_windows import (
     parse_variant,
     variant_window,
     variants_of_rows,
+    warn_of_shifted_kmers,
 )
 
 ALLELES = st.text("ACGT", min_size=1, max_size=9)
@@ -182,3 +183,12 @@ def test_alleles_that_do_not_fit_the_window(genome: Genome) -> None:
         variant_window(Variant("chr1", 100, sequence[100:130], sequence[100]), genome, 20)
     with pytest.raises(ValueError, match="do not fit a window of 20 bp"):
         variant_window(Variant("chr1", 100, sequence[100], sequence[100] + "ACGT" * 9), genome, 20)
+
+
+def test_indels_that_shift_kmers_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    shifting, whole = parse_variant("chr1:5:A>AC"), parse_variant("chr1:5:A>AGATTAC")
+    warn_of_shifted_kmers([whole], 1, 6)
+    warn_of_shifted_kmers([shifting, whole], 6, 6)
+    assert not caplog.text
+    warn_of_shifted_kmers([shifting, whole], 1, 6)
+    assert "1 variants change the length by no multiple of 6" in caplog.text and "phases=6" in caplog.text

@@ -3,17 +3,11 @@
 from pathlib import Path
 
 from transformers import PreTrainedModel
-from transformers.dynamic_module_utils import custom_object_save
 
 from ..pipelines.dna_segmentation import MODEL_CLASS, TASK, DNASegmentationPipeline
+from .pipeline_code import add_pipeline
 
 
 def add_segmentation_pipeline(model: PreTrainedModel, folder: Path) -> None:
-    """Put the pipeline's code into the model's folder and name it in its configuration, before the model is saved.
-
-    With it `pipeline("dna-segmentation", model=folder, trust_remote_code=True)` works without this package.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    implementation = f"{DNASegmentationPipeline.__module__.rpartition('.')[2]}.{DNASegmentationPipeline.__name__}"
-    model.config.custom_pipelines = {TASK: {"impl": implementation, "pt": [MODEL_CLASS.__name__]}}
-    custom_object_save(DNASegmentationPipeline, folder)
+    """`pipeline("dna-segmentation", model=folder, trust_remote_code=True)` for a model yet to be saved there."""
+    add_pipeline(model, folder, task=TASK, pipeline_class=DNASegmentationPipeline, model_class=MODEL_CLASS)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, parse_json
+from .cli_ranking import rank_command
 from .cli_segmentation import (
     build_segments_command,
     convert_command,
@@ -35,6 +36,7 @@ convert.command("nucleotide-transformer")(convert_command)
 app.command("segment")(segment_command)
 app.command("explain")(explain_command)
 app.command("variant-effect")(variant_effect_command)
+app.command("rank")(rank_command)
 
 WindowBp = Annotated[int, typer.Option("--window-bp", help="Length of the window around each TSS, in bp.")]
 TssChoice = Annotated[

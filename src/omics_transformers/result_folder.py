@@ -7,7 +7,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,21 @@ if TYPE_CHECKING:
 SUMMARY, FIGURES = "summary.json", "figures"
 
 
-def require_room(folder: str | Path, tables: Collection[str], *, overwrite: bool) -> None:
+def require_room(folder: str | Path, tables: Collection[str], *, overwrite: bool, others: Collection[str] = ()) -> None:
     """Raise FileExistsError where a result would take the place of something else.
 
     Args:
         folder: where the result is to go.
         tables: names of the tables that a result of this kind may have.
         overwrite: whether an earlier result may be replaced.
+        others: names of further files and folders that it may have.
     """
     folder = Path(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give the name of a folder")
-    known = {*(f"{name}.tsv" for name in tables), SUMMARY, FIGURES}
+    known = {*(f"{name}.tsv" for name in tables), SUMMARY, FIGURES, *others}
     strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
     if strange:
         raise FileExistsError(
@@ -62,23 +64,41 @@ def write_result(
     """
     folder = Path(folder)
     require_room(folder, list(tables), overwrite=overwrite)
+    with result_folder(folder) as new:
+        write_parts(new, tables, summary, figures)
+    return folder
+
+
+@contextmanager
+def result_folder(folder: str | Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` at the end unless there was an error.
+
+    Whether something may be replaced is for `require_room` to say.
+    """
+    folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         new = temporary / "new"
         new.mkdir()
-        for name, table in tables.items():
-            table.to_csv(new / f"{name}.tsv", sep="\t", index=False, float_format="%.8g")
-        text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False)
-        (new / SUMMARY).write_text(text + "\n", encoding="utf-8")
-        if figures:
-            (new / FIGURES).mkdir()
-        for name, png in figures.items():
-            (new / FIGURES / f"{name}.png").write_bytes(png)
+        yield new
         _put_in_place(new, folder, temporary / "old")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+
+
+def write_parts(
+    folder: Path, tables: "Mapping[str, pd.DataFrame]", summary: Mapping[str, Any], figures: Mapping[str, bytes]
+) -> None:
+    """Tables, summary.json and figures into a folder that is there; arguments as `write_result`."""
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.tsv", sep="\t", index=False, float_format="%.8g")
+    text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False)
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    if figures:
+        (folder / FIGURES).mkdir()
+    for name, png in figures.items():
+        (folder / FIGURES / f"{name}.png").write_bytes(png)
 
 
 def _put_in_place(new: Path, folder: Path, aside: Path) -> None:

@@ -1,7 +1,7 @@
 """A SegmentNT and its tokenizer, opened to be looked into: in float32, whatever it was saved in."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .modeling.modeling_segment_nt import SegmentNTForTokenClassification
@@ -27,25 +27,10 @@ def open_segmentation_model(source: str | Path, *, device: str | None = None) ->
         ValueError: where it is another kind of model, or lacks tensors.
         OSError: where there is no model.
     """
-    import torch
-    from transformers import AutoConfig
-
     from .modeling.modeling_segment_nt import SegmentNTForTokenClassification
     from .modeling.tokenization_nucleotide_kmer import NucleotideKmerTokenizer
+    from .pipelines.dna_segmentation import require_segmentation_model
+    from .saved_model import open_saved_model
 
-    config = AutoConfig.from_pretrained(source)
-    if config.model_type != "segment-nt":
-        raise ValueError(
-            f"{source} is a {config.model_type}, which has no segmentation head; expected a segment-nt, as "
-            "run_segmentation.py trains it or `omics-transformers convert segment-nt` makes it of published weights"
-        )
-    loader: Any = SegmentNTForTokenClassification  # typed as giving the model alone
-    model, report = loader.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{source} lacks {len(missing):,} tensors, e.g. {', '.join(missing[:3])}: it is no whole segment-nt; train "
-            "its head first, or convert the checkpoint again"
-        )
-    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    model = open_saved_model(source, SegmentNTForTokenClassification, check=require_segmentation_model, device=device)
     return SegmentationModel(model, NucleotideKmerTokenizer.from_pretrained(source))

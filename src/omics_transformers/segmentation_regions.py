@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .pipelines.segmentation_figure import require_plottable
-from .pipelines.segmentation_input import Region, find_contig, find_region
+from .pipelines.segmentation_input import Region, find_region
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def find_regions(genome: "Genome", regions: Sequence[str] | None, bed: str | Pat
     source = str(genome.path)
     found = [find_region(genome, region, source) for region in regions or ()]
     if bed is not None:
-        found += _regions_of_bed(genome, bed)
+        found += [region for region, _ in regions_of_bed(genome, bed)]
     if regions is None and bed is None:
         return [
             Region(name, genome.starts[name], end) for name, end in genome.contigs.items() if end > genome.starts[name]
@@ -44,15 +44,24 @@ def find_regions(genome: "Genome", regions: Sequence[str] | None, bed: str | Pat
     return _joined(genome, found)
 
 
-def _regions_of_bed(genome: "Genome", bed: str | Path) -> list[Region]:
+def regions_of_bed(genome: "Genome", bed: str | Path) -> list[tuple[Region, str]]:
+    """The regions of a BED file in its order, each with its name ("" where it has none).
+
+    Intervals of length zero are left out, and a warning says how many.
+
+    Raises:
+        ValueError: for a file without intervals, unknown contigs, and regions beyond them; naming the line.
+    """
     from .data_scripts.bed_files import read_bed
 
-    intervals, _ = read_bed(bed)
+    intervals, report = read_bed(bed)
+    for what, number in report.items():
+        if "left out" in what:
+            logger.warning("%s: %d %s", bed, number, what)
     found = []
     for row in intervals.itertuples():
         try:
-            contig = find_contig(genome, row.contig, str(genome.path))
-            found.append(find_region(genome, Region(contig, row.start, row.end), str(genome.path)))
+            found.append((find_region(genome, Region(row.contig, row.start, row.end), str(genome.path)), row.name))
         except ValueError as error:
             raise ValueError(f"{bed}, line {row.line}: {error}") from error
     return found

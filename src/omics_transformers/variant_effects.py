@@ -97,7 +97,7 @@ def variant_effect(
         require_room(output, TABLES, overwrite=overwrite)
     if plots < 0:
         raise ValueError(f"plots is {plots}: expected 0 or more")
-    chosen, left_out = _read_variants(variants, vcf)
+    chosen, left_out = read_variants(variants, vcf)
     opened = open_segmentation_model(model, device=device) if isinstance(model, str | Path) else model
     with open_genome(genome, offsets=offsets, cache_folder=cache_folder) as sequences:
         found = variant_effects(
@@ -127,8 +127,13 @@ def variant_effect(
     return result
 
 
-def _read_variants(texts: Sequence[str], vcf: str | Path | None) -> "tuple[list[Variant], dict[str, int]]":
-    """Those given and those of the file, and how many of the file's alternative alleles were left out, by reason."""
+def read_variants(texts: Sequence[str], vcf: str | Path | None) -> "tuple[list[Variant], dict[str, int]]":
+    """Those given and those of the file, and how many of the file's alternative alleles were left out, by reason.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: on variants that cannot be read, or no variant at all.
+    """
     from .data_scripts.variant_rows import read_variant_rows
     from .pipelines.variant_windows import parse_variant, variants_of_rows
 
