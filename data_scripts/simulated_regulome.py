@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-BASES = np.frombuffer(b"ACGT", dtype=np.uint8)
+from .simulated_genome import BASES, write_fasta
+
 MOTIF = b"TGATAAGCCAGT"  # read from either strand of a gene's promoter; twelve bases do not recur by chance
 SITE_SPACING_BP = 32
 
@@ -294,11 +295,7 @@ def _effects(genes: pd.DataFrame, network: pd.DataFrame) -> np.ndarray:
 
 
 def _write_genome(regulome: Regulome, path: Path) -> None:
-    with path.open("w") as file:
-        for contig, sequence in regulome.contigs.items():
-            text = sequence.tobytes().decode()
-            lines = (text[start : start + 80] for start in range(0, len(text), 80))
-            file.write(f">{contig}\n" + "\n".join(lines) + "\n")
+    write_fasta(regulome.contigs, path)
 
 
 def _write_annotation(regulome: Regulome, path: Path) -> None:
