@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .annotation_formats import feature_lines, tabbed_lines
+from .source_text import path_and_options
 
 INTERVAL_COLUMNS = ["contig", "start", "end", "name", "line"]
 _HEADERS = ("track", "browser")
@@ -37,15 +38,7 @@ class BedSource:
         Raises:
             ValueError: for another option than name and chain.
         """
-        path, *options = text.split(":")
-        chosen: dict[str, str] = {}
-        for option in options:
-            key, separator, value = option.partition("=")
-            if key not in ("name", "chain") or not separator or not value or key in chosen:
-                raise ValueError(f"{text!r}: {option!r} is no option; expected PATH[:name=NAME][:chain=PATH]")
-            chosen[key] = value
-        if not path:
-            raise ValueError(f"{text!r} names no file; expected PATH[:name=NAME][:chain=PATH]")
+        path, chosen = path_and_options(text, ("name", "chain"), expected="PATH[:name=NAME][:chain=PATH]")
         return cls(path, **chosen)
 
 

@@ -21,7 +21,7 @@ def merge_intervals(intervals: pd.DataFrame) -> pd.DataFrame:
     Returns:
         contig, start, end, sorted; no two regions share a base.
     """
-    return _cluster(intervals)[1]
+    return cluster_intervals(intervals)[1]
 
 
 def regions_across(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -32,14 +32,21 @@ def regions_across(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     numbered = [table[_COLUMNS].assign(file=number) for number, table in enumerate(tables)]
     joined = pd.concat(numbered, ignore_index=True)
-    region, regions = _cluster(joined)
+    region, regions = cluster_intervals(joined)
     present = pd.DataFrame({"region": region, "file": joined["file"]}).drop_duplicates()
     counts = np.bincount(present["region"], minlength=len(regions))
     return regions.assign(n_files=counts.astype(np.int64))
 
 
-def _cluster(intervals: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """(intervals,) the region of each, and the regions."""
+def cluster_intervals(intervals: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """Which region each interval belongs to.
+
+    Args:
+        intervals: columns contig, start, end (int64).
+
+    Returns:
+        int64 `(intervals,)`: the row of each interval's region; and the regions, as `merge_intervals` gives them.
+    """
     if intervals.empty:
         return np.zeros(0, dtype=np.int64), pd.DataFrame({"contig": [], "start": [], "end": []}).astype(
             {"contig": object, "start": "int64", "end": "int64"}

@@ -1,4 +1,5 @@
-"""10x folders: matrix.mtx, barcodes.tsv and features.tsv (genes.tsv of Cell Ranger 2), each gzip-compressed or not.
+"""10x folders: matrix.mtx, barcodes.tsv and features.tsv (genes.tsv of Cell Ranger 2, peaks.bed of Cell Ranger ATAC),
+each gzip-compressed or not.
 
 Format: https://math.nist.gov/MatrixMarket/formats.html (coordinate, integer or real, general; 1-based; genes x cells).
 The text is streamed in blocks, so the matrix never lies in memory whole.
@@ -13,7 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from .bed_files import read_bed
 from .count_matrices import Entries, SpooledRows
+from .peak_names import peak_names
 
 
 class MatrixHeader(NamedTuple):
@@ -28,7 +31,7 @@ class MatrixHeader(NamedTuple):
 def open_matrix_folder(folder: Path) -> tuple[SpooledRows, pd.DataFrame, pd.Index]:
     """Counts `(cells, genes)`, the genes' table and the barcodes of a 10x folder."""
     matrix_path = _find(folder, "matrix.mtx")
-    genes = _read_genes(_find(folder, "features.tsv", "genes.tsv"))
+    genes = _read_genes(_find(folder, "features.tsv", "genes.tsv", "peaks.bed"))
     barcodes = pd.Index(_read_table(_find(folder, "barcodes.tsv"))[0])
     header = read_header(matrix_path)
     if (header.n_rows, header.n_columns) != (len(genes), len(barcodes)):
@@ -100,8 +103,8 @@ def _find(folder: Path, *names: str) -> Path:
             if path.is_file():
                 return path
     raise FileNotFoundError(
-        f"{folder} has no {' or '.join(names)} (nor .gz); expected a 10x folder with matrix.mtx, features.tsv or "
-        "genes.tsv, and barcodes.tsv"
+        f"{folder} has no {' or '.join(names)} (nor .gz); expected a 10x folder with matrix.mtx, features.tsv, "
+        "genes.tsv or peaks.bed, and barcodes.tsv"
     )
 
 
@@ -113,6 +116,15 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_genes(path: Path) -> pd.DataFrame:
+    if path.name.startswith("peaks.bed"):
+        return _read_peaks(path)
     table = _read_table(path)
     columns = {name: table[i] for i, name in ((1, "gene_symbols"), (2, "feature_types")) if i in table}
     return pd.DataFrame(columns).set_index(pd.Index(table[0]))
+
+
+def _read_peaks(path: Path) -> pd.DataFrame:
+    """Peaks named contig:start-end, as Cell Ranger names them in its .h5 files."""
+    peaks, _ = read_bed(path)
+    names = peak_names(peaks)
+    return pd.DataFrame({"gene_symbols": names, "feature_types": "Peaks"}).set_index(pd.Index(names))

@@ -88,11 +88,20 @@ def csr_buffers(counts: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def require_counts(
-    counts: sp.csr_matrix, *, source: str, cell_ids: pd.Index, genes: pd.Index, allow_fractional: bool, advice: str = ""
+    counts: sp.csr_matrix,
+    *,
+    source: str,
+    cell_ids: pd.Index,
+    genes: pd.Index,
+    allow_fractional: bool,
+    advice: str = "",
+    feature: str = "gene",
+    if_estimated: str = "allow fractional counts if so",
 ) -> None:
     """Raise ValueError, saying what was recognised and how, unless every stored value is a count.
 
-    `source` names the file and matrix, `cell_ids (cells,)` and `genes (columns,)` the offender.
+    `source` names the file and matrix, `cell_ids (cells,)` and `genes (columns,)` the offender; `feature` is what a
+    column is; `if_estimated` advises where fractional values may be estimated counts.
     """
     indptr, indices, data = csr_buffers(counts)
     if len(indices) and (indices.min() < 0 or indices.max() >= counts.shape[1]):
@@ -103,18 +112,18 @@ def require_counts(
     if first_bad < 0:
         return
     row = int(np.searchsorted(indptr, first_bad, side="right")) - 1
-    where = f"first: {data[first_bad]:g} at cell {str(cell_ids[row])!r}, gene {str(genes[indices[first_bad]])!r}"
+    where = f"first: {data[first_bad]:g} at cell {str(cell_ids[row])!r}, {feature} {str(genes[indices[first_bad]])!r}"
     if n_not_finite:
         problem = f"{n_not_finite} values are NaN or infinite ({where})"
     elif n_negative:
         problem = f"{n_negative} values are negative ({where}), as in scaled or regressed-out data"
     else:
-        scale = _describe_scale(counts, largest, n_fractional)
+        scale = _describe_scale(counts, largest, n_fractional, if_estimated)
         problem = f"{n_fractional} of {len(data)} values are not whole numbers ({where}); {scale}"
     raise ValueError(f"{source} does not hold counts: {problem}. Expected raw counts. {advice}".rstrip())
 
 
-def _describe_scale(counts: sp.csr_matrix, largest: float, n_fractional: int) -> str:
+def _describe_scale(counts: sp.csr_matrix, largest: float, n_fractional: int, if_estimated: str) -> str:
     """Says what fractional values look like: totals that agree between cells give normalisation away."""
     values = counts.astype(np.float64)
     totals = np.asarray(values.sum(axis=1)).ravel()
@@ -126,7 +135,7 @@ def _describe_scale(counts: sp.csr_matrix, largest: float, n_fractional: int) ->
             return f"exp(x) - 1 sums to {np.median(totals):.6g} in every cell: they look normalised and logged (log1p)"
         if n_fractional > 0.05 * len(counts.data):
             return f"the largest value is {largest:.4g}: they look logged"
-    return "totals differ between cells, so they may be estimated counts (alevin, SoupX): allow fractional counts if so"
+    return f"totals differ between cells, so they may be estimated counts (alevin, SoupX): {if_estimated}"
 
 
 def _nearly_constant(totals: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omics_transformers.data_scripts.interval_regions import merge_intervals, regions_across
+from omics_transformers.data_scripts.interval_regions import cluster_intervals, merge_intervals, regions_across
 
 interval = st.tuples(st.sampled_from(["2", "10", "X"]), st.integers(0, 60), st.integers(1, 12))
 
@@ -44,6 +44,16 @@ def test_regions_count_the_files_present(files: list[list[tuple[str, int, int]]]
     expected = sorted((contig, min(one), max(one) + 1, len(present)) for contig, one, present in merged)
     found = regions_across([make_table(rows) for rows in files])
     assert list(found.itertuples(index=False, name=None)) == expected
+
+
+@given(st.lists(interval, min_size=1, max_size=25))
+def test_each_interval_lies_in_its_region(rows: list[tuple[str, int, int]]) -> None:
+    table = make_table(rows)
+    region, regions = cluster_intervals(table)
+    own = regions.iloc[region].reset_index(drop=True)
+    assert (own["contig"] == table["contig"]).all()
+    assert ((own["start"] <= table["start"]) & (table["end"] <= own["end"])).all()
+    assert set(region) == set(range(len(regions)))
 
 
 def test_touching_intervals_are_two_regions() -> None:

@@ -32,6 +32,18 @@ def test_counts_genes_and_barcodes(tmp_path, compressed, genes):
     assert barcodes.tolist() == ["AAA-1", "CCC-1"]
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_peaks_of_cell_ranger_atac(tmp_path, compressed):
+    write_folder(tmp_path, compressed=compressed)
+    for path in tmp_path.glob("genes.tsv*"):
+        path.unlink()
+    (tmp_path / "peaks.bed").write_text("chr1\t5\t9\nchr1\t20\t30\nGL000194.1\t0\t7\n")
+    matrix, peaks, _ = open_matrix_folder(tmp_path)
+    np.testing.assert_array_equal(matrix.read(0, 2).toarray(), [[0, 7, 1], [5, 0, 4]])
+    assert peaks.index.tolist() == ["chr1:5-9", "chr1:20-30", "GL000194.1:0-7"]
+    assert peaks["feature_types"].tolist() == ["Peaks"] * 3
+
+
 def test_a_matrix_without_entries(tmp_path):
     write_folder(tmp_path, entries="", sizes="3 2 0\n")
     assert open_matrix_folder(tmp_path)[0].read(0, 2).nnz == 0

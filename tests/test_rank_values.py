@@ -152,13 +152,20 @@ def test_values_that_are_no_counts_are_named(change, message):
     assert "file.h5ad: X" in str(raised.value)
 
 
-def require(counts, allow_fractional=False):
+def test_what_a_column_is_and_what_to_do_can_be_said_otherwise():
+    counts = sp.csr_matrix(np.random.default_rng(0).poisson(2.0, (20, 30)) * 30.7)
+    with pytest.raises(ValueError, match=r"at cell 'cell0', peak 'gene0'\); .*SoupX\): round them"):
+        require(counts, feature="peak", if_estimated="round them")
+
+
+def require(counts, allow_fractional=False, **texts):
     require_counts(
         counts,
         source="file.h5ad: X",
         cell_ids=pd.Index([f"cell{i}" for i in range(counts.shape[0])]),
         genes=pd.Index([f"gene{i}" for i in range(counts.shape[1])]),
         allow_fractional=allow_fractional,
+        **texts,
     )
 
 
