@@ -1,7 +1,9 @@
 """Pipeline: how accessible the chromatin of regions of DNA is, as scores that put them in order.
 
 Source: "Region Ranking on scATAC", chapter 3. A region's score depends on its own sequence only; lists of regions
-matter in training alone. Beyond the source: both strands' average, several places of the padding, variants, and tracks.
+matter in training alone. Training compares regions of one span and cell type, of some 3 kb: how well scores order
+regions that lie further apart has to be measured. Beyond the source: both strands' average, several places of the
+padding, variants, and tracks.
 """
 
 from collections.abc import Callable, Iterator, Sequence

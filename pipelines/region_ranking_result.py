@@ -25,9 +25,10 @@ class RegionRanking:
     Attributes:
         regions: one row a region, the most accessible first, those without a score last; the index is the region's
             place in the input, from 0, so that `regions.sort_index()` has the input's order. contig, start, end
-            (0-based, half-open), name, score (float32, in no unit: it orders regions of one model and cell type; NaN
-            where all bases are N), rank (1 the most accessible; equal scores share the lowest; <NA> without a score),
-            scored_start, scored_end (what of the region the model read), unknown_bases (N among them).
+            (0-based, half-open), name, score (float32, in no unit, higher is more accessible; trained to order regions
+            of one span, see `region_ranking.py`; NaN where all bases are N), rank (1 the most accessible; equal scores
+            share the lowest; <NA> without a score), scored_start, scored_end (what of the region the model read),
+            unknown_bases (N among them).
         summary: how it was made, and how many regions were scored, shortened, and nothing but N.
     """
 

@@ -34,13 +34,14 @@ class TokenLimit(NamedTuple):
 
 
 def place_tokens(
-    tokens: Sequence[np.ndarray], padding_share: float, *, num_tokens: int, pad_token_id: int
+    tokens: Sequence[np.ndarray], padding_share: float | Sequence[float], *, num_tokens: int, pad_token_id: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay each region's tokens between padding.
 
     Args:
         tokens: (tokens,) ids a region, <cls> first; at most `num_tokens`.
-        padding_share: of the padding that stands before the region's tokens, behind <cls>: 0 none, 1 all.
+        padding_share: of the padding that stands before the region's tokens, behind <cls>: 0 none, 1 all; one for all
+            regions, or one each.
         num_tokens: to make of each.
         pad_token_id: of <pad>.
 
@@ -48,9 +49,10 @@ def place_tokens(
         input_ids and attention_mask, (regions, num_tokens) int64 each.
     """
     input_ids = np.full((len(tokens), num_tokens), pad_token_id, dtype=np.int64)
-    for row, region in zip(input_ids, tokens, strict=True):
+    shares = np.broadcast_to(padding_share, len(tokens)).tolist()
+    for row, region, share in zip(input_ids, tokens, shares, strict=True):
         missing = num_tokens - len(region)
-        before = min(int(padding_share * (missing + 1)), missing)
+        before = min(int(share * (missing + 1)), missing)
         row[0] = region[0]
         row[1 + before : before + len(region)] = region[1:]
     return input_ids, (input_ids != pad_token_id).astype(np.int64)

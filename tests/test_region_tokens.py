@@ -26,6 +26,14 @@ def test_tokens_stand_together_behind_cls_and_padding(lists: list[list[int]], nu
         assert mask == [int(token != PAD) for token in row]
 
 
+def test_a_share_a_region() -> None:
+    tokens = [np.array([CLS, 7, 8]), np.array([CLS, 9])]
+    together, _ = place_tokens(tokens, [0.5, 1.0], num_tokens=6, pad_token_id=PAD)
+    assert together.tolist() == [[CLS, PAD, PAD, 7, 8, PAD], [CLS, PAD, PAD, PAD, PAD, 9]]
+    with pytest.raises(ValueError, match="broadcast"):
+        place_tokens(tokens, [0.5, 1.0, 0.0], num_tokens=6, pad_token_id=PAD)
+
+
 def test_places_of_the_padding() -> None:
     assert padding_shares(1) == [0.0]
     assert padding_shares(2) == [0.0, 1.0]

@@ -1,12 +1,12 @@
 """From a saved region ranker and a genome to ordered regions, variants and tracks: what `rank` runs."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .pipelines.segmentation_input import Region
+from .ranking_tracks import Loci, draw_tracks, write_track
 from .result_folder import require_room, result_folder, write_parts
 
 if TYPE_CHECKING:
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from .pipelines.region_ranking_input import LongRegions
     from .pipelines.region_ranking_result import RegionRanking
     from .pipelines.region_ranking_run import ScoreSettings
-    from .pipelines.region_ranking_track import StepCounts, TrackSettings
     from .pipelines.region_ranking_variants import RegionVariantEffects
-    from .pipelines.segmentation_tracks import TrackPiece
     from .pipelines.variant_windows import Variant
 
 logger = logging.getLogger(__name__)
 
 TABLES = ("regions", "variants", "not_scored")
 BED, TRACKS, TRACK = "regions.bed", "tracks", "scores.bw"
-MOST_TRACK_FIGURES = 20
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def rank_regions(
         }
         steps = pipe.track_settings(region_bp=region_bp, step_bp=step_bp, maximum_unknown=maximum_unknown)
         pipe.require_phases(phases)
-        loci = _Loci.read(opened, track, pipe, steps)
+        loci = Loci.read(opened, track, pipe, steps)
         _warn_of_unused(bool(alleles), bool(loci.regions), phases, step_bp)
         made = _Made()
         if intervals:
@@ -184,43 +181,6 @@ class _Made:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Loci:
-    """Loci to score, in the order of the genome, and how many steps each has."""
-
-    genome: "Genome"
-    regions: "list[Region]"
-    counts: "list[StepCounts]"
-    settings: "TrackSettings"
-
-    @classmethod
-    def read(
-        cls,
-        genome: "Genome",
-        track: Sequence[str] | None,
-        pipe: "RegionRankingPipeline",
-        settings: "TrackSettings",
-    ) -> "_Loci":
-        from .segmentation_regions import find_regions
-
-        regions = find_regions(genome, track, None) if track else []
-        counts = [pipe.count_steps(region, genome, settings) for region in regions]
-        if regions and not any(count.scored for count in counts):
-            raise ValueError(
-                f"no step of {', '.join(map(str, regions[:3]))} has a value: their regions of {settings.region_bp:,} "
-                "bp are rich in N, or have more tokens than the model takes by their N. Name other loci, or raise "
-                "maximum_unknown (--maximum-unknown)"
-            )
-        return cls(genome, regions, counts, settings)
-
-    def pieces(self, pipe: "RegionRankingPipeline", settings: "ScoreSettings", bar: Any) -> "Iterator[TrackPiece]":
-        for region in self.regions:
-            yield from pipe.track_pieces(region, self.genome, self.settings, settings, advance=bar.update)
-
-    def as_rows(self) -> list[dict[str, Any]]:
-        return [{"locus": str(one), **count.as_dict()} for one, count in zip(self.regions, self.counts, strict=True)]
-
-
 def _require_something(*inputs: Any) -> None:
     for name, given in zip(("regions", "variants", "track"), (inputs[1], inputs[3], inputs[4]), strict=True):
         if isinstance(given, str):
@@ -266,7 +226,7 @@ def _read_alleles(
 def _write(
     folder: Path,
     made: _Made,
-    loci: _Loci,
+    loci: Loci,
     pipe: "RegionRankingPipeline",
     settings: "ScoreSettings",
     progress: bool,
@@ -282,47 +242,7 @@ def _write(
         tables["variants"], tables["not_scored"] = made.effects.variants, made.effects.not_scored
         made.summary["variants"] = made.effects.summary
     if loci.regions:
-        _write_track(folder, loci, pipe, settings, progress)
-        figures |= _draw_tracks(folder, loci, made.ranking)
+        write_track(folder / TRACKS / TRACK, loci, pipe, settings, progress=progress)
+        figures |= draw_tracks(folder / TRACKS / TRACK, loci, None if made.ranking is None else made.ranking.regions)
         made.summary["track"] = {**loci.settings._asdict(), "loci": loci.as_rows()}
     write_parts(folder, tables, made.summary, figures)
-
-
-def _write_track(
-    folder: Path, loci: _Loci, pipe: "RegionRankingPipeline", settings: "ScoreSettings", progress: bool
-) -> None:
-    from tqdm import tqdm
-
-    from .pipelines.segmentation_tracks import write_bigwig
-
-    (folder / TRACKS).mkdir()
-    total = sum(count.scored for count in loci.counts)
-    with tqdm(total=total, unit="step", desc="track", disable=not progress) as bar:
-        write_bigwig(folder / TRACKS / TRACK, loci.genome.contigs, loci.pieces(pipe, settings, bar))
-
-
-def _draw_tracks(folder: Path, loci: _Loci, ranking: "RegionRanking | None") -> dict[str, bytes]:
-    """Figures of the first loci that are short enough, from the track, with the ranked regions beneath."""
-    from .pipelines.region_ranking_figures import LARGEST_TRACK_BP, draw_track
-    from .pipelines.segmentation_tracks import read_bigwig
-
-    chosen = [region for region in loci.regions if region.end - region.start <= LARGEST_TRACK_BP]
-    chosen = chosen[:MOST_TRACK_FIGURES]
-    if len(chosen) < len(loci.regions):
-        logger.warning(
-            "%d of %d loci are drawn: the first %d of at most %d bp; a genome browser shows the others",
-            len(chosen),
-            len(loci.regions),
-            MOST_TRACK_FIGURES,
-            LARGEST_TRACK_BP,
-        )
-    figures = {}
-    for contig, start, end in chosen:
-        name = f"{contig}_{start + 1}-{end}".replace("/", "_")
-        values = read_bigwig(folder / TRACKS / TRACK, contig, start, end)
-        intervals = []
-        if ranking is not None:
-            here = ranking.regions[ranking.regions["contig"] == contig]
-            intervals = list(zip(here["start"].tolist(), here["end"].tolist(), strict=True))
-        figures[name] = draw_track(values, contig=contig, start=start, intervals=intervals)
-    return figures
