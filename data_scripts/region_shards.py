@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -132,11 +132,12 @@ class RegionTable(NamedTuple):
     peak: Integers  # (R, 3)
     start: Integers  # (R, 3)
     end: Integers  # (R, 3)
-    count: npt.NDArray[np.float64]  # (R, 3)
+    counts: npt.NDArray[np.float64]  # (R, 3)
 
-    def take(self, rows: npt.NDArray[np.generic]) -> "RegionTable":
+    def take(self, rows: npt.NDArray[Any]) -> "RegionTable":
         """Those rows, by number or by mask."""
-        return RegionTable(*(column[rows] for column in self))
+        columns: list[Any] = [column[rows] for column in self]
+        return RegionTable(*columns)
 
 
 def write_region(job: RegionJob, genome: Fetcher) -> ShardAccount:
@@ -175,9 +176,11 @@ def _choose(job: RegionJob, blocked: pd.DataFrame, account: ShardAccount) -> Reg
                 draw = [job.settings.seed, job.number, _CHOICE, number, cell_type, tiling.number]
                 counts = _shared_counts(sample, sample.means[cell_type], contig.pieces)
                 chosen = choose_triplets(contig, counts, sample.rules, np.random.default_rng(draw), account.spans)
-                same = (np.full(len(chosen.span), value) for value in (tiling.number, number, cell_type))
-                tables.append(RegionTable(tiling.starts(chosen.span), *same, *chosen[1:]))
-    return RegionTable(*(np.concatenate(columns) for columns in zip(*tables, strict=True)))
+                same = [np.full(len(chosen.span), value) for value in (tiling.number, number, cell_type)]
+                columns: list[Any] = [tiling.starts(chosen.span), *same, *chosen[1:]]
+                tables.append(RegionTable(*columns))
+    columns = [np.concatenate(parts) for parts in zip(*tables, strict=True)]
+    return RegionTable(*columns)
 
 
 def _union(sample: ContigSample, blocked: pd.DataFrame) -> tuple[Integers, Integers]:
@@ -203,7 +206,7 @@ def _without_n(table: RegionTable, runs: pd.DataFrame, maximum_n: float, account
     """Rows none of whose regions has a larger share of N."""
     starts, ends = runs["start"].to_numpy(np.int64), runs["end"].to_numpy(np.int64)
     n_bases = _bases_in(starts, ends, table.end) - _bases_in(starts, ends, table.start)
-    is_kept = (n_bases <= maximum_n * (table.end - table.start)).all(axis=1)
+    is_kept = np.all(n_bases <= maximum_n * (table.end - table.start), axis=1)
     account.spans["left out: N in a region"] += int((~is_kept).sum())
     return table.take(is_kept)
 
@@ -263,7 +266,7 @@ def _arrow_table(job: RegionJob, rows: RegionTable, shares: npt.NDArray[np.float
         "cell_type": _cell_type_names(job, rows),
         "starts": _listed(rows.start),
         "ends": _listed(rows.end),
-        "counts": _listed(rows.count),
+        "counts": _listed(rows.counts),
         "peaks": _as_lists(_names_of_peaks(job, rows)),
         "sequences": _as_lists(_sequences(job.region.contig, rows, genome)),
         "padding_share": _listed(shares),

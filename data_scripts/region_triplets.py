@@ -8,12 +8,11 @@ Coordinates are 0-based, half-open.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .region_rows import REGIONS_A_ROW
 from .region_spans import Gaps, Integers, Pieces, Tiling, is_first_of_run, longest_gaps, place_in_run
 
 NO_PEAK = -1  # interval of a zero region that is no peak
@@ -44,14 +43,19 @@ class Triplets(NamedTuple):
         span: (R,) number of the span.
         interval: (R, 3) number of the peak, NO_PEAK for placed zero regions.
         start, end: (R, 3) of the regions.
-        count: (R, 3) float64, 0 for the third.
+        counts: (R, 3) float64, 0 for the third.
     """
 
     span: Integers
     interval: Integers
     start: Integers
     end: Integers
-    count: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.float64]
+
+    def take(self, rows: npt.NDArray[Any]) -> "Triplets":
+        """Those rows, by number or by mask."""
+        columns: list[Any] = [column[rows] for column in self]
+        return Triplets(*columns)
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,7 @@ def choose_triplets(
         np.stack([pieces.end[first], pieces.end[second], end], axis=1),
         np.stack([counts[first], counts[second], np.zeros(len(spans))], axis=1),
     )
-    return Triplets(*(column[is_kept] for column in chosen))
-
-
-def no_triplets() -> Triplets:
-    """None at all, in the right shapes."""
-    nothing = np.zeros((0, REGIONS_A_ROW), dtype=np.int64)
-    return Triplets(nothing[:, 0], nothing, nothing, nothing, nothing.astype(np.float64))
+    return chosen.take(is_kept)
 
 
 def _first_two(

@@ -1,6 +1,7 @@
 """Three regions a span: two with counts, one without."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -43,12 +44,12 @@ def test_rows_keep_the_rules(data: st.DataObject) -> None:
     chosen, account = choose(contig, counts.tolist(), seed=data.draw(st.integers(0, 5)))
     peaks = list(zip(starts, ends, strict=True))
     assert (np.diff(chosen.span) > 0).all(), "one row a span"
-    assert (chosen.count[:, :2] > 0).all() and (chosen.count[:, 2] == 0).all()
+    assert (chosen.counts[:, :2] > 0).all() and (chosen.counts[:, 2] == 0).all()
     for row in range(len(chosen.span)):
         first, last = SPAN_BP * chosen.span[row], SPAN_BP * (chosen.span[row] + 1)
         places = sorted(zip(chosen.start[row].tolist(), chosen.end[row].tolist(), strict=True))
         assert first <= places[0][0] and places[-1][1] <= last
-        assert all(one[1] <= other[0] for one, other in zip(places, places[1:], strict=False)), "no base twice"
+        assert all(one[1] <= other[0] for one, other in pairwise(places)), "no base twice"
         for column in range(3):
             peak = int(chosen.interval[row, column])
             start, end = int(chosen.start[row, column]), int(chosen.end[row, column])

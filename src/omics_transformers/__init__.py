@@ -10,6 +10,8 @@ from .registration import load, register_when_needed
 from .version import __version__
 
 _EXPORTS = {
+    "AccessibilityReading": "data_scripts.accessibility_inputs:AccessibilityReading",
+    "AccessibilitySource": "data_scripts.accessibility_sources:AccessibilitySource",
     "BedSource": "data_scripts.bed_files:BedSource",
     "BioDTAConfig": "modeling.configuration_bio_dta:BioDTAConfig",
     "BioDTAForMaskedLM": "modeling.modeling_bio_dta:BioDTAForMaskedLM",
@@ -26,18 +28,21 @@ _EXPORTS = {
     "NucleotideTransformerConfig": "modeling.configuration_nucleotide_transformer:NucleotideTransformerConfig",
     "NucleotideTransformerForMaskedLM": "modeling.modeling_nucleotide_transformer:NucleotideTransformerForMaskedLM",
     "NucleotideTransformerModel": "modeling.modeling_nucleotide_transformer:NucleotideTransformerModel",
+    "RegionRankingMetric": "training.ranking_metric:RegionRankingMetric",
     "RegionRankingPipeline": "pipelines.region_ranking:RegionRankingPipeline",
     "SegmentNTConfig": "modeling.configuration_segment_nt:SegmentNTConfig",
     "SegmentNTForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification",
     "SegmentationMetric": "training.segmentation_metric:SegmentationMetric",
     "ShuffledLengthGroupedSampler": "training.samplers:ShuffledLengthGroupedSampler",
     "build_cells": "data_scripts.cells:build_cells",
+    "build_regions": "data_scripts.regions:build_regions",
     "build_segments": "data_scripts.segments:build_segments",
     "convert_nucleotide_transformer": ("training.published_nucleotide_transformer:convert_nucleotide_transformer"),
     "embed_promoters": "training.embedding:embed_promoters",
     "explain": "explanation:explain",
     "rank_regions": "ranking:rank_regions",
     "segment": "segmentation:segment",
+    "simulate_accessibility": "data_scripts.simulated_accessibility:simulate_accessibility",
     "simulate_regulome": "data_scripts.simulated_regulome:simulate_regulome",
     "variant_effect": "variant_effects:variant_effect",
 }

@@ -4,12 +4,13 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, parse_json
+from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, name_and_number, parse_json
 from .cli_ranking import rank_command
+from .cli_regions import build_regions_command, simulate_accessibility_command
 from .cli_segmentation import (
     build_segments_command,
     convert_command,
@@ -31,12 +32,14 @@ build = typer.Typer(help="Raw files to data sets that load_dataset reads.", no_a
 app.add_typer(build, name="build")
 convert = typer.Typer(help="Published weights to models of this package.", no_args_is_help=True)
 app.add_typer(convert, name="convert")
+build.command("regions")(build_regions_command)
 build.command("segments")(build_segments_command)
 convert.command("nucleotide-transformer")(convert_command)
 app.command("segment")(segment_command)
 app.command("explain")(explain_command)
 app.command("variant-effect")(variant_effect_command)
 app.command("rank")(rank_command)
+app.command("simulate-accessibility")(simulate_accessibility_command)
 
 WindowBp = Annotated[int, typer.Option("--window-bp", help="Length of the window around each TSS, in bp.")]
 TssChoice = Annotated[
@@ -99,7 +102,7 @@ def simulate(
     """
     from .data_scripts.simulated_regulome import simulate_regulome
 
-    chosen = dict(_name_and_number(setting) for setting in settings or [])
+    chosen = dict(name_and_number(setting) for setting in settings or [])
     regulome = simulate_regulome(output, seed=seed, overwrite=overwrite, **chosen)
     typer.echo(
         f"{output}: {regulome.counts.shape[0]:,} cells, {len(regulome.genes):,} genes, "
@@ -394,14 +397,6 @@ def options(
     ] = False,
 ) -> None:
     """Models that read DNA, RNA and chromatin together."""
-
-
-def _name_and_number(setting: str) -> tuple[str, Any]:
-    name, _, value = setting.partition("=")
-    try:
-        return name, float(value) if "." in value or "e" in value else int(value)
-    except ValueError:
-        raise ValueError(f"--set {setting}: expected name=number, e.g. n_genes=200") from None
 
 
 if __name__ == "__main__":

@@ -25,3 +25,12 @@ TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run 
 def parse_json(text: str | None) -> Any:
     """The value of an option that takes JSON."""
     return None if text is None else json.loads(text)
+
+
+def name_and_number(setting: str) -> tuple[str, Any]:
+    """Of an option `--set name=number`."""
+    name, _, value = setting.partition("=")
+    try:
+        return name, float(value) if "." in value or "e" in value else int(value)
+    except ValueError:
+        raise ValueError(f"--set {setting}: expected name=number, e.g. n_genes=200") from None
