@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from omics_transformers.training.ranking_groups import groups_are_contigs, interval_groups
+from omics_transformers.training.ranking_groups import interval_groups
 
 
 def test_contigs_where_there_are_five() -> None:
     contigs = np.array(["b", "a", "e", "d", "c", "a"])
     assert interval_groups(contigs, np.arange(6) * 10**7, 1000).tolist() == [1, 0, 4, 3, 2, 0]
-    assert groups_are_contigs(contigs)
 
 
 def test_blocks_of_contigs_where_there_are_fewer() -> None:
@@ -18,7 +17,6 @@ def test_blocks_of_contigs_where_there_are_fewer() -> None:
     assert interval_groups(contigs, starts, 1000).tolist() == [3, 0, 0, 2, 1]
     assert interval_groups(np.array([7, 3, 3, 7, 3]), starts, 1000).tolist() == [3, 0, 0, 2, 1]
     assert interval_groups(contigs, starts).tolist() == [1, 0, 0, 1, 0]
-    assert not groups_are_contigs(contigs)
     assert interval_groups([], []).tolist() == []
 
 

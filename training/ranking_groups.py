@@ -27,13 +27,8 @@ def interval_groups(contigs: Any, starts: Any, block_bp: int = 1_000_000) -> npt
         raise ValueError(f"contigs have shape {names.shape} and starts {places.shape}: expected (lists,) both")
     if block_bp < 1:
         raise ValueError(f"block_bp is {block_bp}: expected a positive number of bp")
-    _, contig = np.unique(names, return_inverse=True)
-    if groups_are_contigs(names):
+    distinct, contig = np.unique(names, return_inverse=True)
+    if len(distinct) >= LEAST_CONTIGS:
         return contig.astype(np.int64)
     _, group = np.unique(np.stack([contig, places // block_bp]), axis=1, return_inverse=True)
     return group.reshape(-1).astype(np.int64)
-
-
-def groups_are_contigs(contigs: Any) -> bool:
-    """Whether `interval_groups` gives contigs rather than blocks of them."""
-    return len(np.unique(np.asarray(contigs))) >= LEAST_CONTIGS
