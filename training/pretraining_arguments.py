@@ -104,7 +104,7 @@ def parse_yaml_and_flags(kinds: tuple[type, ...], arguments: Sequence[str] | Non
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = HfArgumentParser(kinds)  # type: ignore[arg-type]
     if arguments and arguments[0].endswith((".yaml", ".yml")):
-        settings = _read_yaml(Path(arguments.pop(0)))
+        settings = read_yaml(Path(arguments.pop(0)))
         known = {action.dest for action in parser._actions}
         unknown = sorted(set(settings) - known)
         if unknown:
@@ -114,7 +114,13 @@ def parse_yaml_and_flags(kinds: tuple[type, ...], arguments: Sequence[str] | Non
     return tuple(parser.parse_args_into_dataclasses(arguments))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Options of a YAML file.
+
+    Raises:
+        FileNotFoundError: where it does not exist.
+        ValueError: where it holds something else.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no YAML file of options at {path}")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
