@@ -86,7 +86,7 @@ def run_here(regions: Path, output: Path, **changes: Any) -> dict[str, Any]:
 def trained(tmp_path_factory: pytest.TempPathFactory, toy_regions: Path) -> Path:
     """The folder of a trained model."""
     output = tmp_path_factory.mktemp("trained") / "ranker"
-    run_here(toy_regions, output, num_train_epochs=10)
+    run_here(toy_regions, output, num_train_epochs=5, learning_rate=0.01)
     return output
 
 
@@ -136,7 +136,7 @@ def test_its_encoder_goes_into_segment_nt(trained: Path, toy_segments: Path, tmp
     flags = {"segments": toy_segments, "encoder": trained, "output-dir": output, "max-steps": 2, "report-to": "none"}
     run_segmentation(
         [f"--{name}={value}" for name, value in flags.items()]
-        + ["--freeze-encoder", "--use-cpu", "--disable-tqdm=true", "--save-strategy=no", "--per-device-train-batch-size=4"]
+        + ["--freeze-encoder", "--use-cpu", "--disable-tqdm=true", "--save-strategy=no"]
     )
     segment_nt = SegmentNTForTokenClassification.from_pretrained(output)
     ranker = NTRegionRanker.from_pretrained(trained)
