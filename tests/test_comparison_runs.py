@@ -1,6 +1,7 @@
 """Runs that are done once, go on where they were stopped, and are never overwritten; processes that fail."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,10 @@ def test_the_command_runs_a_module_and_resumes(tmp_path: Path) -> None:
         runs.metrics("a", "run_segmentation", {"seed": 1})
     expected = f"-m omics_transformers.training.run_segmentation {tmp_path}/a.yaml --output_dir {tmp_path}/a --resume\n"
     assert (tmp_path / "a.log").read_text() == expected
+
+
+def test_the_launcher_is_found_beside_python_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Path(ProcessLauncher("torchrun --nproc-per-node=2").command[0]).parent == Path(sys.executable).parent
+    with pytest.raises(FileNotFoundError, match="the launcher torchwalk is neither on the PATH nor beside"):
+        ProcessLauncher("torchwalk -x")

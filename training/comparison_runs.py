@@ -8,6 +8,7 @@ folders: data that were built anew in the same place are not noticed.
 import json
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,11 +97,20 @@ class ProcessLauncher:
     """Trains in a process of its own.
 
     Args:
-        command: that runs a module by `-m`, such as "torchrun --nproc-per-node=4"; this Python where None.
+        command: that runs a module by `-m`, such as "torchrun --nproc-per-node=4"; this Python where None. A program
+            that the shell would not find is looked for beside this Python.
+
+    Raises:
+        FileNotFoundError: where there is no such program.
     """
 
     def __init__(self, command: str | None = None) -> None:
         self.command = [sys.executable] if command is None else shlex.split(command)
+        program = self.command[0]
+        found = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
+        if found is None:
+            raise FileNotFoundError(f"the launcher {program} is neither on the PATH nor beside {sys.executable}")
+        self.command[0] = found
 
     def __call__(self, script: str, file: Path, run: Path) -> None:
         """Train until done.
