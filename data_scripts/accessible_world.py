@@ -2,7 +2,7 @@
 
 A contig is a row of spans. Each span holds peaks that carry copies of two motifs, a CTCF-like and a GATA-like one, and
 mostly one that carries none; a peak's expected fragments a cell grow with its copies, and the copies of a span's peaks
-differ, so that DNA alone tells their order. Lengths, places, base composition and what lies around the motifs do not.
+differ, so that DNA alone tells their order. Lengths, places, base composition and what lies around motifs tell nothing.
 """
 
 from collections.abc import Mapping
