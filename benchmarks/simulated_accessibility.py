@@ -4,7 +4,7 @@
 
 Claims: from random weights and within minutes on one core, every scorer head orders at least 0.8 of the spans of unseen
 contigs when the encoder is trained with it; on a frozen random encoder every head stays far below that (the thesis'
-finding 2). Length stays at chance, and GC content near it: zero regions between peaks, without decoys, are poorer in GC.
+finding 2). Length stays at chance, and GC content near it: zero regions between peaks have no decoys, and so less GC.
 K-mers, in which the planted truth is nearly linear, come close to the trained models. Steps: simulate_accessibility,
 build_regions, run_region_ranking.py, ranking_baselines.
 """
