@@ -1,0 +1,186 @@
+"""Region ranking on real cells and sequence: chromosome X to train, 1 Mb of 22 to validate, all of 20 to test.
+
+    python benchmarks/region_ranking.py --data FOLDER --output FOLDER
+
+Claims: from 10x multiome PBMCs and fragments of human heart (hg38, lifted to hg19) and two cell lines (hg19), spans of
+three regions are built, with every loss accounted for; and a small Nucleotide Transformer, trained from random weights,
+puts the three regions of spans of a chromosome that it never saw in order more often than by chance, beside GC content,
+length and k-mers. Both versions of the data are trained on: the thesis' first, and its second (random padding, no base
+twice). All are tested on the first version's spans of chromosome 20. Spans with equal counts are left out, so that
+chance is 1/6.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from omics_transformers.data_scripts.accessibility_sources import AccessibilitySource
+from omics_transformers.data_scripts.regions import build_regions
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
+LAUNCH += ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={os.cpu_count()}"]
+MODEL = ["--hidden-size=64", "--num-hidden-layers=2", "--num-attention-heads=4", "--intermediate-size=128"]
+MODEL += ["--initializer-range=0.125", "--ranking-labels=ranks"]
+TRAINING = [
+    *("--per-device-train-batch-size=32", "--learning-rate=1e-3", "--lr-scheduler-type=cosine", "--weight-decay=0.01"),
+    *("--padding=random", "--reverse-complement=0.5", "--eval-strategy=no", "--save-strategy=no"),
+    *("--logging-steps=100", "--report-to=none", "--disable-tqdm=true", "--use-cpu"),
+]
+SCORES = ("exact_order", "pair_accuracy", "ndcg", "kendall_tau")
+VERSIONS = {
+    "first version": {},
+    "second version": {"padding": "random", "duplicates": "drop"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of real data")
+    parser.add_argument("--output", type=Path, default=Path("region-ranking-output"), help="folder to make")
+    parser.add_argument("--heads", nargs="+", default=["linear", "convolutional"], help="scorer heads to train")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of 32 spans")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of weights and of the order of spans")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "region_ranking.json")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True)
+    reports = {name: build(arguments.data, arguments.output / name, **choice) for name, choice in VERSIONS.items()}
+    for name in VERSIONS:
+        share_test(arguments.output / name, arguments.output / "first version")
+    resources = {"baselines": run(baseline_command(arguments.output))}
+    for name, version, head, seed in arms(arguments):
+        resources[name] = run(train_command(arguments.output, name, version, head, seed, arguments.steps))
+    summary = {
+        "settings": {"steps": arguments.steps, "seeds": arguments.seeds, "threads": os.cpu_count()},
+        "data": {name: account(report) for name, report in reports.items()},
+        "test on chr20": compare(arguments),
+        "resources": resources,
+    }
+    arguments.results.write_text(json.dumps(summary, indent=1) + "\n")
+    print(json.dumps(summary, indent=1))
+
+
+def build(data: Path, output: Path, **choice: Any) -> dict:
+    """The data set, and the report of what was left out."""
+    genome, annotation, heart = data / "genome", data / "annotation", "heart_AVN_HCAHeartST10773171"
+    chain = annotation / "hg38ToHg19.over.chain.gz"
+    sources = [
+        AccessibilitySource(
+            data / "multiome" / "mosim_pbmc_multiome_atac.h5ad", label_column="cell_type", chain=chain, name="PBMC"
+        ),
+        AccessibilitySource(
+            data / "atac" / f"{heart}.fragments.hg38.tsv.gz",
+            peaks=annotation / "ensembl100_regulatory_build.hg38.bed.gz",
+            labels=data / "atac" / f"{heart}.metadata.csv",
+            label_column="cell_type",
+            barcode_column="barcode",
+            chain=chain,
+            name="heart",
+        ),
+        AccessibilitySource(
+            data / "atac" / "chromVAR_GM12878_H1_50x29269.hg19.h5ad", label_column="Cell_Type", name="cell lines"
+        ),
+    ]
+    start = time.perf_counter()
+    report = build_regions(
+        [
+            genome / "chrX_first70Mb.GRCh37.fa.gz",
+            genome / "chr22_20000000-21000000.GRCh37.fa.gz",
+            genome / "chr20.GRCh37.fa.gz",
+        ],
+        sources,
+        output,
+        train=["X"],
+        validation=["22"],
+        test=["20"],
+        blacklist=annotation / "hg19-blacklist.v2.bed",
+        other_contigs="drop",
+        equal_counts="drop",
+        offsets={"X": 0, "22": 20_000_000},
+        **choice,
+    )
+    return report | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def share_test(folder: Path, first: Path) -> None:
+    """Let a version be tested on the first version's spans; its own stay beside them, unread."""
+    if folder == first:
+        return
+    own = folder / "data" / "test-00000-of-00001.parquet"
+    own.rename(folder / "own_test.parquet")
+    own.write_bytes((first / "data" / own.name).read_bytes())
+
+
+def arms(arguments: argparse.Namespace) -> list[tuple[str, str, str, int]]:
+    """(name, version, head, seed) of every model."""
+    return [
+        (f"{head}, {version}, seed {seed}", version, head, seed)
+        for head in arguments.heads
+        for version in VERSIONS
+        for seed in arguments.seeds
+    ]
+
+
+def train_command(output: Path, name: str, version: str, head: str, seed: int, steps: int) -> list[str]:
+    folders = ["--regions", str(output / version), "--output-dir", str(output / name)]
+    own = [f"--scorer-head={head}", f"--seed={seed}", f"--max-steps={steps}"]
+    return [*LAUNCH, str(ROOT / "training" / "run_region_ranking.py"), *folders, *own, *MODEL, *TRAINING]
+
+
+def baseline_command(output: Path) -> list[str]:
+    folders = ["--regions", str(output / "first version"), "--output-dir", str(output / "baselines")]
+    return [sys.executable, "-m", "omics_transformers.training.ranking_baselines", *folders]
+
+
+def run(command: list[str]) -> dict[str, float]:
+    """Seconds and peak memory of a command, its children included."""
+    print(" ".join(command), flush=True)
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
+    return {"seconds": round(time.perf_counter() - start, 1), "peak memory in MiB": usage.ru_maxrss // 1024}
+
+
+def account(report: dict) -> dict[str, Any]:
+    """Rows, and what was lost of each sample at each step."""
+    kept = ("peaks in the file", "peaks detected in fewer cells, left out", "cells of each type")
+    steps = ("lift", "on chromosomes in no split", "on scaffolds in no split", "outside the sequence at hand")
+    steps += ("blacklisted", "longer than a span", "kept")
+    samples = {}
+    for name, sample in report["samples"].items():
+        placed = {step: sample["on the genome"][step] for step in steps if step in sample["on the genome"]}
+        placed["on chromosomes in no split"] = sum(placed["on chromosomes in no split"].values())
+        samples[name] = {step: sample["input"][step] for step in kept if step in sample["input"]} | placed
+    return {"rows": report["rows"], "spans": report["spans"], "samples": samples, "seconds": report["seconds"]}
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Scores on chromosome 20 with 95 % intervals over blocks of 1 Mb, and chance, of models and baselines."""
+    results = json.loads((arguments.output / "baselines" / "metrics.json").read_text())["test"]
+    for name, *_ in arms(arguments):
+        results[name] = json.loads((arguments.output / name / "metrics.json").read_text())["test"]
+    return {
+        name: {
+            "lists": result["lists"],
+            "groups": result["groups"],
+            **{score: with_chance(result, score) for score in SCORES},
+        }
+        for name, result in results.items()
+    }
+
+
+def with_chance(result: dict[str, Any], score: str) -> dict[str, Any]:
+    interval = [round(end, 4) for end in result[f"{score}_interval"]]
+    return {"score": round(result[score], 4), "interval": interval, "chance": round(result[f"{score}_chance"], 4)}
+
+
+if __name__ == "__main__":
+    main()
