@@ -10,8 +10,10 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/omics-transformers demo --output demo-output
 
+# A process a core, and a thread a process: threads of several processes on one core wait for each other.
+test: export OMP_NUM_THREADS ?= 1
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
