@@ -161,7 +161,7 @@ def plain(folder: Path, output: Path) -> int:
     cells = anndata.read_h5ad(folder / "cells.h5ad")
     cells = cells[:, np.asarray((cells.X > 0).mean(axis=0)).ravel() >= 0.01]
     fragments = cells.X.copy()
-    fragments.data = np.ceil(fragments.data / 2)
+    fragments.data = np.ceil(fragments.data.astype(np.float64) / 2)
     places = cells.var_names.to_series().str.extract(r"(?P<chrom>.+):(?P<start>\d+)-(?P<end>\d+)")
     peaks = places.astype({"start": int, "end": int}).reset_index(names="name")
     genome = pyfaidx.Fasta(str(folder / "genome.fa"), as_raw=True, sequence_always_upper=True)
