@@ -13,12 +13,13 @@ chromosome 20. Spans with equal counts are left out, so that chance is 1/6.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from measured_process import run
 
 from omics_transformers.data_scripts.accessibility_sources import AccessibilitySource
 from omics_transformers.data_scripts.regions import build_regions
@@ -155,18 +156,6 @@ def train_command(output: Path, arm: Arm, steps: int) -> list[str]:
 def baseline_command(output: Path) -> list[str]:
     folders = ["--regions", str(output / "first version"), "--output-dir", str(output / "baselines")]
     return [sys.executable, "-m", "omics_transformers.training.ranking_baselines", *folders]
-
-
-def run(command: list[str]) -> dict[str, float]:
-    """Seconds and peak memory of a command, its children included."""
-    print(" ".join(command), flush=True)
-    start = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    return {"seconds": round(time.perf_counter() - start, 1), "peak memory in MiB": usage.ru_maxrss // 1024}
 
 
 def account(report: dict) -> dict[str, Any]:

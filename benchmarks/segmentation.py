@@ -12,13 +12,13 @@ is neither trained on nor scored.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured_process import run
 from transformers import pipeline
 
 import omics_transformers  # noqa: F401 (registers the pipeline)
@@ -132,18 +132,6 @@ def segment_command(fasta: Path, output: Path, name: str, options: list[str]) ->
     """Tracks and calls of a region."""
     command = [sys.executable, "-m", "omics_transformers.cli", "segment", str(fasta), "--model", str(output / "model")]
     return [*command, "--output", str(output / name), "--batch-size=32", "--device=cpu", *options, PROCESSES]
-
-
-def run(command: list[str]) -> dict[str, float]:
-    """Seconds and peak memory of a command, its children included."""
-    print(" ".join(command), flush=True)
-    start = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    return {"seconds": round(time.perf_counter() - start, 1), "peak memory in MiB": usage.ru_maxrss // 1024}
 
 
 def compare(output: Path) -> dict[str, Any]:

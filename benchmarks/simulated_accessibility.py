@@ -11,12 +11,11 @@ build_regions, run_region_ranking.py, ranking_baselines.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from measured_process import run
 
 from omics_transformers.data_scripts.regions import build_regions
 from omics_transformers.data_scripts.simulated_accessibility import CONTIGS, simulate_accessibility
@@ -50,11 +49,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True)
     order_kept, rows = build(arguments.output, arguments.seed)
-    resources = {"baselines": run(baseline_command(arguments.output), arguments.threads)}
+    resources = {"baselines": measure(baseline_command(arguments.output), arguments.threads)}
     for head in arguments.heads:
         for frozen in (False, True):
             command = train_command(arguments.output, head, frozen=frozen, steps=arguments.steps)
-            resources[name_of(head, frozen=frozen)] = run(command, arguments.threads)
+            resources[name_of(head, frozen=frozen)] = measure(command, arguments.threads)
     scores = compare(arguments.output, arguments.heads)
     summary = {
         "settings": {"steps": arguments.steps, "threads": arguments.threads, "seed": arguments.seed},
@@ -107,17 +106,10 @@ def baseline_command(output: Path) -> list[str]:
     ]
 
 
-def run(command: list[str], threads: int) -> dict[str, float]:
-    """Seconds and peak memory of a command, its children included."""
+def measure(command: list[str], threads: int) -> dict[str, float]:
+    """Seconds and peak memory of a launched command of so many threads."""
     command = [*LAUNCH, f"--num_cpu_threads_per_process={threads}", *command]
-    print(" ".join(command), flush=True)
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    return {"seconds": round(time.perf_counter() - start, 1), "peak memory in MiB": usage.ru_maxrss // 1024}
+    return run(command, {"OMP_NUM_THREADS": str(threads)})
 
 
 def compare(output: Path, heads: list[str]) -> dict[str, Any]:
