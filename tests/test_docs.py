@@ -36,6 +36,14 @@ def test_the_tutorial_of_segmentation_runs_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "explained" / "mutagenesis.tsv").is_file() and (tmp_path / "effects" / "effects.tsv").is_file()
 
 
+def test_the_tutorial_of_region_ranking_runs_as_it_stands(tmp_path: Path) -> None:
+    printed = run_page("region_ranking.md", tmp_path)
+    scores = pd.read_csv(tmp_path / "ranker" / "ranking.tsv", sep="\t").set_index(["split", "cell_type"])
+    assert scores.loc[("test", "all"), "exact_order_low"] > scores.loc[("test", "all"), "exact_order_chance"]
+    assert (tmp_path / "ranked" / "regions.tsv").is_file() and list((tmp_path / "ranked" / "tracks").iterdir())
+    assert "regions.tsv" in printed
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):

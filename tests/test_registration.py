@@ -17,6 +17,7 @@ task = PIPELINE_REGISTRY.check_task("gene-embedding-perturbation")[1]
 assert task["impl"].__name__ == "GeneEmbeddingPerturbationPipeline"
 assert task["pt"] == (AutoModelForMaskedLM,)
 assert PIPELINE_REGISTRY.check_task("dna-segmentation")[1]["impl"].__name__ == "DNASegmentationPipeline"
+assert PIPELINE_REGISTRY.check_task("region-ranking")[1]["impl"].__name__ == "RegionRankingPipeline"
 config = AutoConfig.for_model("segment-nt", hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
 assert type(AutoModelForTokenClassification.from_config(config)).__name__ == "SegmentNTForTokenClassification"
 assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
