@@ -6,6 +6,8 @@ GELU and norms in front as in the encoder.
 Shapes: B regions, T tokens, H hidden.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,7 +15,7 @@ from torch import nn
 from .segmentation_unet import SegmentationUNet
 
 
-class AccessibilityScorer(nn.Module):
+class AccessibilityScorer(nn.Module, ABC):
     """(regions, tokens, hidden) -> (regions,).
 
     A head takes `num_tokens` tokens. Fewer are scored as if padding followed, and padding enters as zeros, wherever it
@@ -48,9 +50,9 @@ class AccessibilityScorer(nn.Module):
         states = hidden_states.masked_fill(~mask.unsqueeze(2), 0.0)
         return self.score(F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing)))
 
+    @abstractmethod
     def score(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, num_tokens, H), zero at padding, and (B, num_tokens) -> (B,)."""
-        raise NotImplementedError
 
 
 class LinearScorer(AccessibilityScorer):
