@@ -32,9 +32,7 @@ def test_all_contigs_by_default(genome: Genome) -> None:
     assert find_regions(genome, None, None) == [Region("2", 0, 100), Region("10", 0, 40), Region("1", 0, 80)]
 
 
-def test_regions_of_bed_keep_order_and_names(
-    genome: Genome, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_regions_of_bed_keep_order_and_names(genome: Genome, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "regions.bed").write_text("chr10\t3\t9\tlater\nchr1\t5\t5\tempty\nchr1\t0\t80\n")
     found = regions_of_bed(genome, tmp_path / "regions.bed")
     assert found == [(Region("10", 3, 9), "later"), (Region("1", 0, 80), "")]
