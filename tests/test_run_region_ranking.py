@@ -274,11 +274,11 @@ def test_stops_early_and_keeps_the_best(tmp_path: Path, toy_regions: Path) -> No
 def test_without_validation_and_test_it_says_so(
     tmp_path: Path, toy_regions: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / "train_only"
+    folder = tmp_path / "regions_train_only"
     shutil.copytree(toy_regions, folder)
     card = (folder / "README.md").read_text().splitlines(keepends=True)
     kept = [line for line in card if "validation" not in line and "test" not in line]
-    (folder / "README.md").write_text("".join(kept).replace("config_name: toy", "config_name: train_only"))
+    (folder / "README.md").write_text("".join(kept).replace("config_name: toy", "config_name: regions_train_only"))
     metrics = run_here(folder, tmp_path / "model", max_steps=1)
     assert metrics.keys() == {"training", "data"}
     assert "the folder has no test rows" in caplog.text
