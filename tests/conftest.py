@@ -170,3 +170,71 @@ def toy_regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     described = {"span_bp": 600, "shift_factor": 1, "samples": ["toy"], "cell_types": ["alpha", "beta"]}
     (folder / "regions.json").write_text(json.dumps(described))
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_multiome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `build multiome` writes it: 40 genes; 120 cells of RNA, 80 of ATAC, 120 of both.
+
+    Gene g belongs to type g % 4. A cell expresses about three quarters of its own type's genes, with 4 to 12 counts,
+    and a tenth of the others', with 1 or 2; its ATAC is open at the same genes, with half as many fragments. Bins begin
+    at counts of 1, 2, 4, 8 and 10, whatever the edges in the description say. Four donors; the last RNA-only cell has
+    no label.
+    """
+    folder = tmp_path_factory.mktemp("toy_multiome") / "multiome"
+    (folder / "data").mkdir(parents=True)
+    random, n_genes = np.random.default_rng(0), 40
+    datasets = [("rna-only", "rna", 120), ("atac-only", "atac", 80), ("paired", "both", 120)]
+    rows: dict[str, list] = {name: [] for name in multiome_schema(n_genes).names}
+    for name, modality, number in datasets:
+        for cell in range(number):
+            kind = cell % 4
+            own = np.arange(n_genes) % 4 == kind
+            is_on = random.random(n_genes) < np.where(own, 0.75, 0.1)
+            counts = np.where(own, random.integers(4, 13, n_genes), random.integers(1, 3, n_genes)) * is_on
+            counts[kind] = max(counts[kind], 4)  # no cell without a value
+            row: dict = {"dataset": name, "cell": f"{name}-{cell}", "donor": f"donor{cell // 4 % 4}", "batch": name}
+            row["cell_type"] = None if name == "rna-only" and cell == number - 1 else f"type{kind}"
+            for part, values in (("rna", counts), ("atac", np.ceil(counts / 2).astype(int))):
+                is_present = modality in (part, "both")
+                genes = np.flatnonzero(values)
+                row[f"{part}_values"] = np.digitize(values, [1, 2, 4, 8, 10]).tolist() if is_present else None
+                row[f"{part}_total"] = float(values.sum()) if is_present else None
+                row[f"{part}_genes"] = genes.tolist() if is_present else None
+                row[f"{part}_counts"] = values[genes].astype(float).tolist() if is_present else None
+            for key, value in row.items():
+                rows[key].append(value)
+    table = pa.table(rows, schema=multiome_schema(n_genes))
+    pq.write_table(table, folder / "data" / "train-00000-of-00001.parquet", row_group_size=100)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: toy_multiome\n  data_files:\n  - split: train\n"
+        "    path: data/train-*.parquet\n---\n"
+    )
+    bins = {"strategy": "quartile", "num_bins": 5, "target_total": 10_000.0, "scales": None}
+    bins |= {"edges": [4.0, 5.0, 6.0, 7.0], "centres": [0.0, 3.5, 4.5, 5.5, 6.5, 7.5]}
+    gene_ids = [f"ENSG{number:011d}" for number in range(n_genes)]
+    symbols = [f"GENE{number}" for number in range(n_genes)]
+    starts = [100_000 * number + 10_000 for number in range(n_genes)]
+    loci = {"contig": ["chr1"] * n_genes, "start": starts, "end": [start + 2000 for start in starts]}
+    loci["strand"] = ["+", "-"] * (n_genes // 2)
+    extractor = {"gene_ids": gene_ids, "gene_symbols": symbols, "gene_loci": loci, "rna_bins": bins, "atac_bins": bins}
+    described = {
+        "gene_ids": gene_ids,
+        "gene_symbols": symbols,
+        "feature_extractor": extractor,
+        "datasets": [{"name": name, "modality": kind, "cells": number} for name, kind, number in datasets],
+        "cell_types": [f"type{kind}" for kind in range(4)],
+        "assembly": None,
+    }
+    (folder / "multiome.json").write_text(json.dumps(described))
+    return folder
+
+
+def multiome_schema(n_genes: int) -> pa.Schema:
+    """Columns of `build multiome`."""
+    fields = {name: pa.string() for name in ("dataset", "cell")}
+    for part in ("rna", "atac"):
+        fields |= {f"{part}_values": pa.list_(pa.uint8(), n_genes), f"{part}_total": pa.float32()}
+        fields |= {f"{part}_genes": pa.list_(pa.int32()), f"{part}_counts": pa.list_(pa.float32())}
+    fields |= {name: pa.string() for name in ("cell_type", "donor", "batch")}
+    return pa.schema(fields)
