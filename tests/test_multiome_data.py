@@ -49,9 +49,8 @@ def test_modalities_and_labels(toy_multiome: Path) -> None:
     assert names == ["type0", "type1", "type2", "type3"]
     assert np.flatnonzero(codes == UNKNOWN).tolist() == [119]
     assert codes[[0, 1, 120, 203]].tolist() == [0, 1, 0, 3]
-    assert [names[code] for names, code in [(cells.labels("dataset")[1], cells.labels("dataset")[0][0])]] == [
-        "rna-only"
-    ]
+    codes, names = cells.labels("dataset")
+    assert [names[code] for code in codes[[0, 120, 319]]] == ["rna-only", "atac-only", "paired"]
     assert folder.num_value_bins == 5
 
 

@@ -171,8 +171,8 @@ class MultiomeCells:
         if is_absent.any():
             row = int(rows[is_absent.argmax()])
             raise ValueError(
-                f"{self._source}: {int(is_absent.sum()):,} of {len(rows):,} cells have no {modality.upper()}, the first "
-                f"{self.cell_names[row]} of {self.dataset_names[self.dataset_of[row]]}"
+                f"{self._source}: {int(is_absent.sum()):,} of {len(rows):,} cells have no {modality.upper()}, the "
+                f"first {self.cell_names[row]} of {self.dataset_names[self.dataset_of[row]]}"
             )
 
 
