@@ -138,7 +138,7 @@ def peak_gene_links(
         ValueError: on arrays of different lengths, empty or negative intervals, and strands other than + and -.
     """
     start, end = _checked_intervals(contig, start, end, "peaks")
-    genes = _checked_genes(genes)
+    genes = checked_loci(genes)
     reach = rings.bounds_bp[-1]
     peak_shift, gene_shift = _contigs_laid_out(contig, genes.contig, _length(end, genes) + reach)
     known = np.flatnonzero(genes.contig != "")
@@ -200,7 +200,7 @@ def tss_enrichment(
     assembly, and about 1 where they are not.
     """
     start, end = _checked_intervals(contig, start, end, "peaks")
-    genes = _checked_genes(genes)
+    genes = checked_loci(genes)
     flanks = np.asarray(flanks_bp, dtype=np.int64)
     length = _length(end, genes) + int(np.abs(flanks).max())
     peak_shift, gene_shift = _contigs_laid_out(contig, genes.contig, length)
@@ -262,6 +262,27 @@ def contig_key(name: str) -> str:
     return "M" if short.upper() == "MT" else short
 
 
+def checked_loci(genes: GeneLoci) -> GeneLoci:
+    """Loci as arrays of the right types; ValueError on different lengths, no intervals, and no strand."""
+    contig = np.asarray(genes.contig, dtype=object)
+    strand = np.asarray(genes.strand, dtype=object)
+    known = contig != ""
+    start, end = np.asarray(genes.start), np.asarray(genes.end)
+    if len(start) == len(end) == len(contig):
+        start, end = np.where(known, start, 0), np.where(known, end, 1)
+    start, end = _checked_intervals(contig, start, end, "genes")
+    if len(strand) != len(contig):
+        raise ValueError(f"{len(contig):,} genes have {len(strand):,} strands: give one a gene")
+    wrong = np.flatnonzero(known & (strand != "+") & (strand != "-"))
+    if len(wrong):
+        gene = wrong[0]
+        raise ValueError(
+            f"{len(wrong):,} genes have no strand, the first number {gene} at {contig[gene]}:{start[gene]}-{end[gene]} "
+            f"with {strand[gene]!r}: give + or -, or leave its contig empty"
+        )
+    return GeneLoci(contig, start, end, strand)
+
+
 def _overlapping_pairs(
     peak_start: np.ndarray, peak_end: np.ndarray, window_start: np.ndarray, window_end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -309,26 +330,6 @@ def _contigs_laid_out(
 
 def _length(end: np.ndarray, genes: GeneLoci) -> int:
     return int(max(end.max(initial=0), genes.end.max(initial=0))) + 1
-
-
-def _checked_genes(genes: GeneLoci) -> GeneLoci:
-    contig = np.asarray(genes.contig, dtype=object)
-    strand = np.asarray(genes.strand, dtype=object)
-    known = contig != ""
-    start, end = np.asarray(genes.start), np.asarray(genes.end)
-    if len(start) == len(end) == len(contig):
-        start, end = np.where(known, start, 0), np.where(known, end, 1)
-    start, end = _checked_intervals(contig, start, end, "genes")
-    if len(strand) != len(contig):
-        raise ValueError(f"{len(contig):,} genes have {len(strand):,} strands: give one a gene")
-    wrong = np.flatnonzero(known & (strand != "+") & (strand != "-"))
-    if len(wrong):
-        gene = wrong[0]
-        raise ValueError(
-            f"{len(wrong):,} genes have no strand, the first number {gene} at {contig[gene]}:{start[gene]}-{end[gene]} "
-            f"with {strand[gene]!r}: give + or -, or leave its contig empty"
-        )
-    return GeneLoci(contig, start, end, strand)
 
 
 def _checked_intervals(
