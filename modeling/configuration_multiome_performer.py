@@ -28,23 +28,23 @@ class MultiomePerformerConfig(PreTrainedConfig):
         intermediate_size: width of the feed-forward network.
         hidden_act: its activation, `gelu` or `relu`.
         hidden_dropout_prob: dropout of what each half of a block adds to the residual stream.
-        attention_type: `performer` (softmax attention approximated by random features, linear in genes) or `sdpa` (exact,
-            quadratic). Weights are the same: either opens the other's checkpoints.
+        attention_type: `performer` (softmax attention approximated by random features, linear in genes) or `sdpa`
+            (exact, quadratic). Weights are the same: either opens the other's checkpoints.
         num_random_features: a layer; `int(head_dim * ln head_dim)` where None, 266 for 64.
-        feature_redraw_interval: random features are drawn anew each time after so many batches of training; None: never.
+        feature_redraw_interval: random features are drawn anew after every so many batches of training; None: never.
         feature_seed: of the random features.
-        pooling: cell embedding by the `mean` over genes, the mean over genes whose value is not zero (`nonzero_mean`), or
-            an additional token a path (`cls`).
+        pooling: cell embedding by the `mean` over genes, by the mean over genes whose value is not zero
+            (`nonzero_mean`; over all genes in cells without any), or by an additional token a path (`cls`).
         joint_embedding: of paired cells: `mean` of both paths (the publication), or `cross_attention`, where each path
             attends to the other's output before the mean.
-        gene_feature_size: numbers a gene in a frozen table, e.g. of DNA features, from which gene tokens are made by one
-            linear layer and a softplus; None: an ordinary embedding a gene.
+        gene_feature_size: numbers a gene in a frozen table, e.g. of DNA features, from which gene tokens are made by
+            one linear layer and a softplus; None: an ordinary embedding a gene.
         classification_head: `convolutional` (the publication: one number a gene, then three linear layers) or `linear`
             on the cell embedding.
         classifier_dropout: dropout in that head.
         class_weights: of the classification loss, one a label; None: all alike.
-        feature_order: order of the genes that the model was trained with: `fixed`, `per_cell`, or `every_step`. Recorded
-            only; whoever makes the batches acts on it.
+        feature_order: order of the genes that the model was trained with: `fixed`, `per_cell`, or `every_step`.
+            Recorded only; whoever makes the batches acts on it.
 
     Raises:
         ValueError: where sizes and names do not fit one another.

@@ -1,7 +1,7 @@
 """What enters a path of the multiome Performer: the token of each gene plus the embedding of its binned value.
 
-Source: chapter 4 of the thesis, section 4.3.1. Beyond it: gene tokens made from a frozen table, such as the DNA features
-of promoters, by the adapter of "Multi-modal single-cell foundation models via dynamic token adaptation".
+Source: chapter 4 of the thesis, section 4.3.1. Beyond it: gene tokens made from a frozen table, such as the DNA
+features of promoters, by the adapter of "Multi-modal single-cell foundation models via dynamic token adaptation".
 Shapes: B cells, N genes given, V genes of the model, H hidden, F features a gene.
 """
 

@@ -12,7 +12,7 @@ from .configuration_multiome_performer import MultiomePerformerConfig
 
 
 def reconstruction_loss(
-    logits: torch.Tensor, labels: torch.Tensor, cells: torch.Tensor, num_cells: int
+    logits: torch.Tensor, labels: torch.Tensor, *, cells: torch.Tensor, num_cells: int
 ) -> torch.Tensor:
     """Cross-entropy, averaged over the labelled values of each cell, then over the cells that have any.
 
@@ -31,6 +31,32 @@ def reconstruction_loss(
     return (losses * weights).sum() / (counts > 0).sum().clamp(min=1)
 
 
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
+    *,
+    num_items: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Cross-entropy, averaged over the scored cells, each with the weight of its type.
+
+    Args:
+        logits: (cells, types).
+        labels: (cells,) integers; -100 is not scored.
+        class_weights: (types,); all alike where None.
+        num_items: scored cells of an accumulated step; the loss is then weighted by this batch's share of them.
+
+    Returns:
+        Scalar float32; 0 where nothing is scored.
+    """
+    is_scored = labels != -100
+    weights = torch.ones(logits.shape[1], device=logits.device) if class_weights is None else class_weights.float()
+    total = F.cross_entropy(logits.float(), labels.long(), weight=weights, reduction="sum")
+    weight = (weights[labels.long().clamp(min=0)] * is_scored).sum()
+    loss = total / torch.where(weight > 0, weight, torch.ones_like(weight))
+    return loss if num_items is None else loss * is_scored.sum() / num_items
+
+
 class ConvolutionalClassifier(nn.Module):
     """One number a gene by a convolution of width 1, then three linear layers over all genes: (B, N, H) -> (B, C).
 
@@ -39,11 +65,12 @@ class ConvolutionalClassifier(nn.Module):
 
     def __init__(self, config: MultiomePerformerConfig) -> None:
         super().__init__()
-        self.num_genes = config.num_genes
+        assert config.num_labels is not None
+        self.num_genes, self.num_labels = config.num_genes, config.num_labels
         self.convolution = nn.Conv1d(config.hidden_size, 1, kernel_size=1)
         self.first = nn.Linear(config.num_genes, 512)
         self.second = nn.Linear(512, 128)
-        self.third = nn.Linear(128, config.num_labels)
+        self.third = nn.Linear(128, self.num_labels)
         self.dropout = nn.Dropout(config.classifier_dropout)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -69,8 +96,10 @@ class LinearClassifier(nn.Module):
 
     def __init__(self, config: MultiomePerformerConfig) -> None:
         super().__init__()
+        assert config.num_labels is not None
+        self.num_labels = config.num_labels
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.output = nn.Linear(config.hidden_size, config.num_labels)
+        self.output = nn.Linear(config.hidden_size, self.num_labels)
 
     def forward(self, cell_embedding: torch.Tensor) -> torch.Tensor:
         return self.output(self.dropout(cell_embedding))
