@@ -17,9 +17,12 @@ FOLDERS = ("modeling", "pipelines", "data_scripts", "training", "model_cards")
 REACH = {
     "modeling": set(),
     "pipelines": set(),
-    "data_scripts": set(),
+    "data_scripts": {"modeling"},  # SHARED_WITH_BUILDERS alone
     "training": {"modeling", "pipelines", "data_scripts", "model_cards"},
 }
+
+# Modules of modeling/ that builders use too, so that new cells are aligned and binned as the training's were.
+SHARED_WITH_BUILDERS = ("omics_transformers.modeling.peak_gene_rings", "omics_transformers.modeling.value_bins")
 
 
 def package_map() -> dict[str, str]:
@@ -83,6 +86,21 @@ def test_rooms_do_not_reach_back(folder: str) -> None:
     for path in python_files(folder):
         reached = {name.split(".")[1] for name in imports(path) if name.startswith("omics_transformers.")}
         assert reached - {folder, "version"} <= REACH[folder], path
+
+
+@pytest.mark.parametrize("module", SHARED_WITH_BUILDERS)
+def test_what_builders_share_with_models_needs_numpy_and_scipy_alone(module: str) -> None:
+    path = ROOT / "modeling" / f"{module.rpartition('.')[2]}.py"
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert roots - sys.stdlib_module_names <= {"numpy", "scipy"}
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_builders_reach_for_nothing_else_of_modeling() -> None:
+    for path in python_files("data_scripts"):
+        reached = {name for name in imports(path) if name.startswith("omics_transformers.modeling")}
+        assert reached <= set(SHARED_WITH_BUILDERS), path
 
 
 def test_builders_know_nothing_of_torch() -> None:
