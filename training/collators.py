@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .hashed_randomness import hashed, uniform
+
 NO_DONOR = -1
 IGNORED_LABEL = -100  # transformers' own
 
@@ -142,8 +144,8 @@ class MaskedGeneCollator:
         """(tokens,) of all cells -> the tokens that the model sees, and the labels."""
         starts = lengths.cumsum() - lengths
         position = np.arange(len(tokens)) - np.repeat(starts, lengths)
-        keys = _hash(np.repeat(cell_keys, lengths) + position.astype(np.uint64))
-        draw = np.where(tokens < self.num_special_tokens, np.inf, _uniform(keys))
+        keys = hashed(np.repeat(cell_keys, lengths) + position.astype(np.uint64))
+        draw = np.where(tokens < self.num_special_tokens, np.inf, uniform(keys))
         selected = draw < self.mlm_probability
         if self.mask_at_least_one:
             selected |= self._lowest_of_cells_without(selected, draw, starts, lengths)
@@ -151,7 +153,7 @@ class MaskedGeneCollator:
         labels = np.full(len(tokens), IGNORED_LABEL, dtype=np.int64)
         labels[places] = tokens[places]
         masked = tokens.copy()
-        masked[places] = self._replacements(tokens[places], _hash(keys[places]))
+        masked[places] = self._replacements(tokens[places], hashed(keys[places]))
         return masked, labels
 
     def _lowest_of_cells_without(
@@ -172,9 +174,9 @@ class MaskedGeneCollator:
 
     def _replacements(self, tokens: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """What the model sees in place of masked tokens."""
-        draw = _uniform(keys)
+        draw = uniform(keys)
         genes = self.vocab_size - self.num_special_tokens
-        random_genes = (_hash(keys) % np.uint64(genes)).astype(np.int64) + self.num_special_tokens
+        random_genes = (hashed(keys) % np.uint64(genes)).astype(np.int64) + self.num_special_tokens
         kept_or_random = np.where(draw < self.mask_replace_prob + self.random_replace_prob, random_genes, tokens)
         return np.where(draw < self.mask_replace_prob, self.mask_token_id, kept_or_random)
 
@@ -217,18 +219,5 @@ def _cell_keys(cells: list[Cell], seed: int) -> npt.NDArray[np.uint64]:
     numbers = np.array([(seed, cell.epoch, cell.number) for cell in cells], dtype=np.int64).astype(np.uint64)
     key = np.zeros(len(cells), dtype=np.uint64)
     for column in numbers.T:
-        key = _hash(key ^ column)
+        key = hashed(key ^ column)
     return key
-
-
-def _hash(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64 (Steele et al. 2014): neighbouring integers become independent random ones."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _uniform(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """Random integers to [0, 1), from their upper 53 bits."""
-    return (values >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,19 +1,23 @@
 """A trained model with an encoder, written as one that loads by itself: LoRA merged, nothing pickled."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from peft import PeftModel
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PretrainedConfig, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..modeling.configuration_nucleotide_transformer import NucleotideTransformerConfig
-from .encoder_arguments import EncoderArguments
+
+class AdaptingArguments(Protocol):
+    """Arguments of a model that LoRA may adapt."""
+
+    lora_rank: int
+    save_adapter: bool
 
 
 class ConfigInCheckpoint(TrainerCallback):
     """A checkpoint of LoRA holds the adapter alone: with the model's configuration it can be told to be whole."""
 
-    def __init__(self, config: NucleotideTransformerConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         self.config = config
 
     def on_save(
@@ -28,7 +32,7 @@ class ConfigInCheckpoint(TrainerCallback):
             self.config.save_pretrained(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def require_whole_model_for_lora(trainer: Trainer, arguments: EncoderArguments) -> None:
+def require_whole_model_for_lora(trainer: Trainer, arguments: AdaptingArguments) -> None:
     """Raise ValueError where weights that LoRA is merged into would be split over processes."""
     if arguments.lora_rank and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ValueError(
@@ -42,14 +46,14 @@ class TrainedModel:
 
     Args:
         trainer: after training.
-        arguments: of the encoder.
+        arguments: of the model.
 
     Attributes:
         model: without wrappers of processes; LoRA is merged into it when it is written.
         trained_parameters: how many numbers were trained.
     """
 
-    def __init__(self, trainer: Trainer, arguments: EncoderArguments) -> None:
+    def __init__(self, trainer: Trainer, arguments: AdaptingArguments) -> None:
         self.model: Any = trainer.accelerator.unwrap_model(trainer.model)
         self.trained_parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self._trainer = trainer

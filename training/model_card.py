@@ -22,7 +22,7 @@ def write_model_card(folder: Path, **values: Any) -> None:
         pipeline_tag="fill-mask",
         tags=["biology", "genomics", "single-cell", "bio-dta"],
     )
-    _write(folder, data, "bio_dta.md", values)
+    write_card(folder, data, "bio_dta.md", **values)
 
 
 def write_segmentation_card(folder: Path, **values: Any) -> None:
@@ -38,7 +38,7 @@ def write_segmentation_card(folder: Path, **values: Any) -> None:
         pipeline_tag="token-classification",
         tags=["biology", "genomics", "dna", "segment-nt"],
     )
-    _write(folder, data, "segment_nt.md", values)
+    write_card(folder, data, "segment_nt.md", **values)
 
 
 def write_ranking_card(folder: Path, **values: Any) -> None:
@@ -54,10 +54,11 @@ def write_ranking_card(folder: Path, **values: Any) -> None:
         pipeline_tag="feature-extraction",
         tags=["biology", "genomics", "dna", "chromatin", "nt-region-ranker"],
     )
-    _write(folder, data, "nt_region_ranker.md", values)
+    write_card(folder, data, "nt_region_ranker.md", **values)
 
 
-def _write(folder: Path, data: ModelCardData, name: str, values: dict[str, Any]) -> None:
+def write_card(folder: Path, data: ModelCardData, name: str, **values: Any) -> None:
+    """Write README.md from a template in model_cards/, with what it names."""
     with as_file(files(_TEMPLATES) / name) as template:
         card = ModelCard.from_template(data, template_path=str(template), **values)
     card.save(folder / "README.md")
