@@ -7,6 +7,8 @@ import pytest
 
 CHECK = """
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 config = AutoConfig.for_model("bio-dta", vocab_size=9, hidden_size=8, num_hidden_layers=1, dna_feature_size=3)
@@ -24,6 +26,12 @@ assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
 config = AutoConfig.for_model("nt-region-ranker", hidden_size=16, num_attention_heads=2, num_hidden_layers=1)
 assert type(AutoModel.from_config(config)).__name__ == "NTRegionRanker"
 assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"
+config = AutoConfig.for_model("multiome-performer", num_genes=7, hidden_size=8, num_hidden_layers=1, head_dim=4)
+assert type(AutoModel.from_config(config)).__name__ == "MultiomePerformerModel"
+assert type(AutoModelForPreTraining.from_config(config)).__name__ == "MultiomePerformerForPreTraining"
+model = AutoModelForSequenceClassification.from_config(config)
+assert type(model).__name__ == "MultiomePerformerForCellTypeClassification"
+assert FEATURE_EXTRACTOR_MAPPING[type(config)].__name__ == "MultiomeFeatureExtractor"
 import sys
 assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_TransformersWatcher"]
 print("registered")

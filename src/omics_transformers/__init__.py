@@ -22,6 +22,13 @@ _EXPORTS = {
     "GeneRankTokenizer": "modeling.tokenization_gene_rank:GeneRankTokenizer",
     "MaskedGeneCollator": "training.collators:MaskedGeneCollator",
     "MaskedGeneTrainer": "training.trainer:MaskedGeneTrainer",
+    "MultiomeFeatureExtractor": "modeling.feature_extraction_multiome:MultiomeFeatureExtractor",
+    "MultiomePerformerConfig": "modeling.configuration_multiome_performer:MultiomePerformerConfig",
+    "MultiomePerformerForCellTypeClassification": (
+        "modeling.modeling_multiome_performer:MultiomePerformerForCellTypeClassification"
+    ),
+    "MultiomePerformerForPreTraining": "modeling.modeling_multiome_performer:MultiomePerformerForPreTraining",
+    "MultiomePerformerModel": "modeling.modeling_multiome_performer:MultiomePerformerModel",
     "NTRegionRanker": "modeling.modeling_nt_region_ranker:NTRegionRanker",
     "NTRegionRankerConfig": "modeling.configuration_nt_region_ranker:NTRegionRankerConfig",
     "NucleotideKmerTokenizer": "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",

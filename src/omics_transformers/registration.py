@@ -12,33 +12,48 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# model_type -> configuration, {Auto class: model}, tokenizer; each as "module:class".
+# model_type -> configuration, and {Auto class: class} of models and of what prepares their input; as "module:class".
 MODELS = {
     "bio-dta": (
         "modeling.configuration_bio_dta:BioDTAConfig",
         {
             "AutoModel": "modeling.modeling_bio_dta:BioDTAModel",
             "AutoModelForMaskedLM": "modeling.modeling_bio_dta:BioDTAForMaskedLM",
+            "AutoTokenizer": "modeling.tokenization_gene_rank:GeneRankTokenizer",
         },
-        "modeling.tokenization_gene_rank:GeneRankTokenizer",
+    ),
+    "multiome-performer": (
+        "modeling.configuration_multiome_performer:MultiomePerformerConfig",
+        {
+            "AutoModel": "modeling.modeling_multiome_performer:MultiomePerformerModel",
+            "AutoModelForPreTraining": "modeling.modeling_multiome_performer:MultiomePerformerForPreTraining",
+            "AutoModelForSequenceClassification": (
+                "modeling.modeling_multiome_performer:MultiomePerformerForCellTypeClassification"
+            ),
+            "AutoFeatureExtractor": "modeling.feature_extraction_multiome:MultiomeFeatureExtractor",
+        },
     ),
     "nt-region-ranker": (
         "modeling.configuration_nt_region_ranker:NTRegionRankerConfig",
-        {"AutoModel": "modeling.modeling_nt_region_ranker:NTRegionRanker"},
-        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
+        {
+            "AutoModel": "modeling.modeling_nt_region_ranker:NTRegionRanker",
+            "AutoTokenizer": "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
+        },
     ),
     "nucleotide-transformer": (
         "modeling.configuration_nucleotide_transformer:NucleotideTransformerConfig",
         {
             "AutoModel": "modeling.modeling_nucleotide_transformer:NucleotideTransformerModel",
             "AutoModelForMaskedLM": "modeling.modeling_nucleotide_transformer:NucleotideTransformerForMaskedLM",
+            "AutoTokenizer": "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
         },
-        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
     ),
     "segment-nt": (
         "modeling.configuration_segment_nt:SegmentNTConfig",
-        {"AutoModelForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification"},
-        "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
+        {
+            "AutoModelForTokenClassification": "modeling.modeling_segment_nt:SegmentNTForTokenClassification",
+            "AutoTokenizer": "modeling.tokenization_nucleotide_kmer:NucleotideKmerTokenizer",
+        },
     ),
 }
 # task -> pipeline, Auto class of its model.
@@ -98,12 +113,11 @@ def _something_is_loading() -> bool:
 def _register_models() -> None:
     import transformers
 
-    for model_type, (config_reference, models, tokenizer_reference) in MODELS.items():
+    for model_type, (config_reference, classes) in MODELS.items():
         config_class = load(config_reference)
         transformers.AutoConfig.register(model_type, config_class)
-        for auto_class, model_reference in models.items():
-            getattr(transformers, auto_class).register(config_class, load(model_reference))
-        transformers.AutoTokenizer.register(config_class, load(tokenizer_reference))
+        for auto_class, reference in classes.items():
+            getattr(transformers, auto_class).register(config_class, load(reference))
 
 
 def _register_pipelines() -> None:
