@@ -16,13 +16,15 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from .annotation_formats import FROM_TABLE, read_annotation
+from .annotation_formats import FROM_TABLE, read_annotation, recognise_format
 from .genomes import contig_alias
 
 logger = logging.getLogger(__name__)
 
 TSSChoice = Literal["canonical", "most_common", "five_prime_most", "median", "longest"]
 TSS_COLUMNS = ["gene_id", "symbol", "contig", "strand", "tss", "is_protein_coding", "n_transcripts"]
+SPAN_COLUMNS = ["gene_id", "symbol", "contig", "strand", "start", "end"]
+ONE_PLACE_BP = 100_000  # transcripts of one gene that lie further apart are of several places
 
 _ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*\d{6,})\.\d+(_PAR_Y)?$")
 _ENSEMBL_GENE = re.compile(r"^ENS[A-Z]*G\d{6,}$")
@@ -97,6 +99,55 @@ def read_tss(
     return genes
 
 
+def read_gene_spans(
+    path: str | Path,
+    *,
+    gene_symbols: Mapping[str, str] | str | Path | None = None,
+    named_by: Literal["id", "symbol"] = "id",
+) -> pd.DataFrame:
+    """Read where genes lie, from the first to the last base of their transcripts.
+
+    Contig and strand of a gene are chosen as `read_tss` does, alternative contigs left out; of transcripts more than
+    `ONE_PLACE_BP` apart (copies under one name), the place with most of them is taken, else the first.
+
+    Args:
+        path: GTF, GFF3 or genePred, plain or gzip; recognised by the content.
+        gene_symbols: as `read_tss`.
+        named_by: what tells one gene from another, and stands in `gene_id`: the file's ids, or its symbols.
+
+    Returns:
+        One row a gene, in the file's order: gene_id (Ensembl version removed), symbol, contig (the file's name),
+        strand, start, end (0-based half-open). `attrs["report"]` counts what was read, merged and dropped.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: on an unknown format, a table of TSSs, a broken line (named), no gene left.
+    """
+    if named_by not in ("id", "symbol"):
+        raise ValueError(f'named_by is {named_by!r}; expected "id" or "symbol"')
+    path = Path(path)
+    if path.is_file() and recognise_format(path) == "table":
+        raise ValueError(f"{path} is a table of TSSs, without the ends of genes; expected GTF, GFF3 or genePred")
+    transcripts, report = read_annotation(path, tss_choice="canonical", table_coordinates="0-based")
+    report = {name: value for name, value in report.items() if name != "has_one_tss"} | {"dropped": {}, "merged": {}}
+    transcripts["gene_id"] = transcripts["gene_id"].str.replace(_ENSEMBL_VERSION, r"\1", regex=True)
+    if named_by == "symbol":
+        transcripts["gene_id"] = transcripts["symbol"].where(transcripts["symbol"] != "", transcripts["gene_id"])
+    elif gene_symbols is not None:
+        transcripts = _map_symbols(transcripts, _read_symbols(gene_symbols), report)
+    is_alternative = transcripts["contig"].str.contains(_ALTERNATIVE_CONTIG)
+    transcripts = _keep(transcripts, ~is_alternative, "genes on alternative contigs only", report)
+    if transcripts.empty:
+        raise ValueError(f"{path}: no gene is left; dropped: {report['dropped'] or 'none, the file holds none'}")
+    placed = _one_place(_one_strand(_one_contig(transcripts, report), report), report)
+    ends = {"symbol": "first", "contig": "first", "strand": "first", "start": "min", "end": "max"}
+    genes = placed.groupby("gene_id", sort=False).agg(ends).reset_index()[SPAN_COLUMNS]
+    report["genes"] = len(genes)
+    genes.attrs["report"] = report
+    logger.info("%s: %s", path, report)
+    return genes
+
+
 def _choose_tss(transcripts: pd.DataFrame, tss_choice: TSSChoice) -> pd.DataFrame:
     """One row a gene, in order of first appearance, from transcripts that are on one strand of one contig."""
     is_plus = transcripts["strand"] == "+"
@@ -152,6 +203,21 @@ def _one_strand(transcripts: pd.DataFrame, report: dict) -> pd.DataFrame:
     if both:
         report["merged"]["genes on both strands"] = int(both)
     return transcripts[transcripts["strand"] == chosen]
+
+
+def _one_place(transcripts: pd.DataFrame, report: dict) -> pd.DataFrame:
+    """Of transcripts on one strand of one contig."""
+    table = transcripts.assign(row=np.arange(len(transcripts)), order=transcripts.groupby("gene_id").ngroup())
+    table = table.sort_values(["order", "start"], kind="stable")
+    reached = table.groupby("order")["end"].cummax().shift(fill_value=0)
+    is_new = (table["start"] > reached + ONE_PLACE_BP) | (table["order"] != table["order"].shift())
+    table["place"] = is_new.cumsum()
+    places = table.groupby(["order", "place"]).size().reset_index(name="n")
+    several = int(places["order"].duplicated(keep=False).groupby(places["order"]).any().sum())
+    if several:
+        report["merged"]["genes at several places of a contig"] = several
+    chosen = places.sort_values(["order", "n"], ascending=[True, False], kind="stable").drop_duplicates("order")
+    return transcripts.iloc[np.sort(table.loc[table["place"].isin(chosen["place"]), "row"].to_numpy())]
 
 
 def _map_symbols(transcripts: pd.DataFrame, symbols: Mapping[str, str], report: dict) -> pd.DataFrame:
