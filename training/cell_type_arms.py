@@ -96,6 +96,7 @@ class BaselineArm:
             on the latent space of MultiVI (SCVI of RNA alone, PeakVI of ATAC alone); "majority".
         modality, data: as of `ModelArm`.
         name: of its rows in the tables; the baseline's by default.
+        maximum_epochs: of MultiVI, which stops early.
 
     Raises:
         ValueError: for choices that there are not.
@@ -105,6 +106,7 @@ class BaselineArm:
     modality: CellModality = "rna"
     data: str | Path | None = None
     name: str = ""
+    maximum_epochs: int = 200
 
     def __post_init__(self) -> None:
         _require_choices(self, baseline=BASELINES, modality=CELL_MODALITIES)
