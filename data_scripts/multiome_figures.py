@@ -77,6 +77,7 @@ def _distribution(axes: "Axes", numbers: np.ndarray, rings: Rings, title: str, w
     axes.set_xlabel(f"number (the last: {longest} or more)")
     axes.set_ylabel(what)
     axes.set_yscale("symlog")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _png(figure: "Figure") -> bytes:

@@ -132,7 +132,7 @@ def align_peaks(
         require_within_contigs(peaks, rules.contig_lengths, source=source, assembly=rules.assembly)
     report["assembly check"] = _check_assembly(peaks, rules.annotated or genes, rules, source, are_tiles=are_tiles)
     if rules.blacklist is not None:
-        named = peaks.assign(contig=peaks["contig"].map(contig_alias))
+        named = peaks.assign(contig=_aliases(peaks["contig"]))
         is_black = overlaps_any(named, rules.blacklist)
         fate[peaks["column"][is_black]] = BLACKLISTED
         report["peaks on the blacklist, left out"] = int(is_black.sum())
@@ -188,8 +188,12 @@ def read_blacklists(sources: Sequence[BedSource | str | Path] | BedSource | str 
         bed = one if isinstance(one, BedSource) else BedSource(one)
         table, _ = read_bed(bed)
         table = table if bed.chain is None else lift_intervals(table, bed.chain)[0]
-        tables.append(table.assign(contig=table["contig"].map(contig_alias))[["contig", "start", "end"]])
+        tables.append(table.assign(contig=_aliases(table["contig"]))[["contig", "start", "end"]])
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _aliases(contigs: pd.Series) -> pd.Series:
+    return contigs.map({name: contig_alias(name) for name in contigs.unique()})
 
 
 def _places(peaks: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

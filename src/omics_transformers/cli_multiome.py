@@ -13,7 +13,7 @@ def build_multiome_command(
         list[str],
         typer.Argument(
             help="PATH[:option=value]...: .h5ad, .h5mu, 10x .h5, 10x mtx folder, or fragments.tsv.gz; a data set each, "
-            "of RNA, ATAC or both, told by the content. Options: atac=PATH (of the same cells), modality=rna|atac|both, "
+            "of RNA, ATAC or both, told by the content. Options: atac=PATH (of the same cells), modality=NAME, "
             "peaks=BED or tile=BP (of fragments), labels=TABLE, column=NAME (of cell types), donor=NAME, batch=NAME, "
             "barcodes=NAME, chain=LIFTOVER, name=NAME, layer=NAME, counts=reads|fragments, coordinates=1-based."
         ),
@@ -28,16 +28,14 @@ def build_multiome_command(
     gene_symbols: Annotated[
         Path | None, typer.Option(help="JSON of symbol: gene id, or a table of gene_id and symbol, for symbols only.")
     ] = None,
-    gene_names: Annotated[
-        str, typer.Option(help="What tells genes apart: ids, or symbols as files write them.")
-    ] = "ids",
+    gene_names: Annotated[str, typer.Option(help="What tells genes apart: ids or symbols.")] = "ids",
     binning: Annotated[
         str | None, typer.Option(help="gene_normalized (the default), quartile, absolute or scbert.")
     ] = None,
     num_bins: Annotated[int | None, typer.Option(help="Bins of non-zero values; 5 by default.")] = None,
     bins_from: Annotated[
         Path | None,
-        typer.Option(help="Earlier build, or saved feature extractor: its genes, loci and edges are taken."),
+        typer.Option(help="Earlier build or saved feature extractor: its genes and edges are taken."),
     ] = None,
     ring_bounds: Annotated[
         str | None, typer.Option(help="Outer bounds of the rings about a gene's start, in bp: 10000,20000,50000.")
@@ -45,9 +43,7 @@ def build_multiome_command(
     ring_weights: Annotated[str | None, typer.Option(help="A weight a ring: 0.5,0.3333,0.1667.")] = None,
     gene_body: Annotated[bool, typer.Option(help="Peaks over a gene's body are in the first ring.")] = True,
     minimum_gene_share: Annotated[float, typer.Option(help="Least share of the genes that a cell shows.")] = 0.01,
-    minimum_peak_share: Annotated[
-        float, typer.Option(help="Least share of its file's peaks that a cell shows.")
-    ] = 0.01,
+    minimum_peak_share: Annotated[float, typer.Option(help="Least share of the peaks that a cell shows.")] = 0.01,
     minimum_shared_barcodes: Annotated[
         float, typer.Option(help="Least share of the smaller file's barcodes that paired files share.")
     ] = 0.5,
