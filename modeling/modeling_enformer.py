@@ -2,6 +2,7 @@
 
 Source: "Effective gene expression prediction from sequence by integrating long-range interactions", Avsec et al. 2021;
 features as in "Multi-modal single-cell foundation models via dynamic token adaptation", section "DNA features".
+Edits of one window go through `incremental`, which computes the convolutions anew only where they reach.
 Deviations: the sequential `_trunk`, which repeats all weights under second names, is no longer part of the state;
 either set of names loads, and one is saved.
 """
@@ -15,6 +16,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_enformer import EnformerConfig
+from .incremental_enformer import IncrementalEnformer
 
 OFFICIAL_WEIGHTS = "EleutherAI/enformer-official-rough"
 TF_GAMMA_POSITIONS = 1536
@@ -98,17 +100,71 @@ class EnformerForGeneFeatures(Enformer):
         Raises:
             ValueError: on a shape, length, layer or pool that the model cannot take.
         """
-        _check_layer(layer)
-        one_hot = sequences if isinstance(sequences, torch.Tensor) else str_to_one_hot(list(sequences))
+        one_hot = self.one_hot(sequences)
         self.check_window(one_hot, pool)
-        states = one_hot.to(self.device, self.dtype).transpose(1, 2)  # (batch, 4, bases)
-        states = self.conv_tower(self.stem(states)).transpose(1, 2)  # (batch, positions, dim)
-        if layer != "conv_tower":
-            states = self.transformer(states)
+        _check_layer(layer)
+        tower = self.run_tower(one_hot)
+        return self.features_from(tower if layer == "conv_tower" else self.transformer(tower), layer=layer, pool=pool)
+
+    def predicted_expression(
+        self,
+        sequences: torch.Tensor | Sequence[str],
+        *,
+        tracks: Sequence[int],
+        head: str = "human",
+        centre_bins: int = 3,
+    ) -> torch.Tensor:
+        """What the model's own heads predict at the TSS.
+
+        Args:
+            sequences: as for `gene_features`.
+            tracks: numbers of the head's tracks, such as the CAGE tracks of a tissue.
+            head: one of `config.output_heads`.
+            centre_bins: positions whose predictions are added up, since a track counts reads. 3, the TSS's own and one
+                on either side, is what the field reads a gene's CAGE from. An even number reaches further behind the
+                TSS.
+
+        Returns:
+            (sequences, tracks) float32: the sum over the centre positions, not logged.
+
+        Raises:
+            ValueError: on sequences that the model cannot take, or a head, tracks or number of bins that it lacks.
+        """
+        one_hot = self.one_hot(sequences)
+        self.check_window(one_hot)
+        self.check_tracks(tracks, head=head, centre_bins=centre_bins, positions=self._positions(one_hot))
+        hidden = self.transformer(self.run_tower(one_hot))
+        return self.expression_from(hidden, tracks=tracks, head=head, centre_bins=centre_bins)
+
+    def incremental(self, reference: torch.Tensor | str) -> IncrementalEnformer:
+        """`gene_features` and `predicted_expression` for edits of one window, recomputed only where they reach."""
+        return IncrementalEnformer(self, reference)
+
+    def one_hot(self, sequences: torch.Tensor | Sequence[str]) -> torch.Tensor:
+        """(sequences, bases, 4) on the model's device and in its dtype; from strings of ACGTN, or as it is given."""
+        one_hot = sequences if isinstance(sequences, torch.Tensor) else str_to_one_hot(list(sequences))
+        return one_hot.to(self.device, self.dtype)
+
+    def run_tower(self, one_hot: torch.Tensor) -> torch.Tensor:
+        """The convolutions: (batch, bases, 4) to (batch, positions, dim)."""
+        return self.conv_tower(self.stem(one_hot.transpose(1, 2))).transpose(1, 2)
+
+    def features_from(self, states: torch.Tensor, *, layer: Layer, pool: Literal["all"] | int) -> torch.Tensor:
+        """Gene features from (batch, positions, dim): the tower's output for "conv_tower", else the transformer's."""
         states = self._centre(states, pool)  # before the last layer, which looks at one position at a time
         if layer == "final_pointwise":
             states = self.final_pointwise(states)  # (batch, positions, 2 * dim)
         return states.float().mean(dim=1)
+
+    def expression_from(
+        self, hidden: torch.Tensor, *, tracks: Sequence[int], head: str, centre_bins: int
+    ) -> torch.Tensor:
+        """Predicted expression (batch, tracks) from the transformer's output (batch, positions, dim)."""
+        states = self.final_pointwise(self._centre(hidden, centre_bins))  # (batch, centre_bins, 2 * dim)
+        return self._heads[head](states)[..., list(tracks)].float().sum(dim=1)
+
+    def _positions(self, one_hot: torch.Tensor) -> int:
+        return one_hot.shape[1] // self.bases_per_position
 
     def _centre(self, states: torch.Tensor, pool: Literal["all"] | int) -> torch.Tensor:
         positions, kept = states.shape[1], self.config.target_length
@@ -138,6 +194,21 @@ class EnformerForGeneFeatures(Enformer):
             raise ValueError(
                 f'pool is {pool!r}; expected "all" or a number of centre positions from 1 to {positions:,}'
             )
+
+    def check_tracks(self, tracks: Sequence[int], *, head: str, centre_bins: int, positions: int) -> None:
+        """Raise a ValueError where `predicted_expression` cannot take these for a window of so many positions."""
+        heads = self.config.output_heads
+        if head not in heads:
+            raise ValueError(f"the model has no head {head!r}: its heads are {', '.join(heads) or 'none'}")
+        if not len(tracks):
+            raise ValueError(f"no tracks are given: name at least one of the {heads[head]:,} of head {head!r}")
+        unknown = [track for track in tracks if not 0 <= track < heads[head]]
+        if unknown:
+            raise ValueError(
+                f"track {unknown[0]} is not in head {head!r}: expected numbers from 0 to {heads[head] - 1:,}"
+            )
+        if not 0 < centre_bins <= positions:
+            raise ValueError(f"centre_bins is {centre_bins}; expected a number of positions from 1 to {positions:,}")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

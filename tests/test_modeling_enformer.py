@@ -113,6 +113,37 @@ def test_the_middle_position_is_the_tss(published: enformer_pytorch.Enformer, tm
     assert moved[1] == pytest.approx(moved[0], rel=0.5)  # the bins beside it add little
 
 
+@pytest.mark.parity
+def test_predicted_expression_is_the_heads_around_the_tss(
+    published: enformer_pytorch.Enformer, sequences: torch.Tensor, tmp_path: Path
+) -> None:
+    model = EnformerForGeneFeatures.from_pretrained(save_published(published, tmp_path / "p", "both")).eval()
+    with torch.no_grad():
+        tracks = published(sequences)["human"]  # (2, 4, 3): positions 2 to 5 of 8, the TSS begins position 4
+        for bins, kept in ((1, slice(2, 3)), (2, slice(1, 3)), (3, slice(1, 4))):
+            found = model.predicted_expression(sequences, tracks=[2, 0], centre_bins=bins)
+            torch.testing.assert_close(found, tracks[:, kept, [2, 0]].sum(dim=1), rtol=1e-5, atol=1e-6)
+        default = model.predicted_expression(sequences, tracks=[2, 0])
+        assert torch.equal(default, found) and default.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tracks": [0], "head": "mouse"}, "no head 'mouse': its heads are human"),
+        ({"tracks": [0, 3]}, "track 3 is not in head 'human': expected numbers from 0 to 2"),
+        ({"tracks": [-1]}, "track -1 is not"),
+        ({"tracks": []}, "no tracks are given"),
+        ({"tracks": [0], "centre_bins": 9}, "centre_bins is 9; expected a number of positions from 1 to 8"),
+        ({"tracks": [0], "centre_bins": 0}, "centre_bins is 0"),
+    ],
+)
+def test_expression_that_the_model_does_not_predict(settings: dict, message: str, sequences: torch.Tensor) -> None:
+    model = EnformerForGeneFeatures(EnformerConfig(**SIZES)).eval()
+    with pytest.raises(ValueError, match=message):
+        model.predicted_expression(sequences, **settings)
+
+
 def test_strings_are_one_hot_with_n_as_zeros(published: enformer_pytorch.Enformer, tmp_path: Path) -> None:
     model = EnformerForGeneFeatures.from_pretrained(save_published(published, tmp_path / "p", "both")).eval()
     text = "ACGTN" * 26 + "ACGTNA" * 21
@@ -193,10 +224,11 @@ sys.modules["omics_transformers"] = None
 import torch
 from transformers import AutoModel
 model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
-torch.save(model.gene_features(["ACGT" * 64]).detach(), sys.argv[2])
+features = model.gene_features(["ACGT" * 64]).detach()
+torch.save(torch.cat([features, model.incremental("AACC" * 64).gene_features(["ACGT" * 64])]), sys.argv[2])
 """
     environment = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "PATH": "", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", code, tmp_path / "model", tmp_path / "features.pt"]
     subprocess.run(command, check=True, env=environment, cwd=tmp_path, timeout=120)
     found = torch.load(tmp_path / "features.pt", weights_only=True)
-    torch.testing.assert_close(found, model.gene_features(["ACGT" * 64]).detach())
+    torch.testing.assert_close(found, model.gene_features(["ACGT" * 64] * 2).detach())
