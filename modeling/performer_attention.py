@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-# Added to every feature, so that a query which no key resembles attends to all alike.
+from .performer_attention_kernel import attend
+
+# That of performer-pytorch.
 EPSILON = 1e-4
 
 
@@ -19,6 +21,8 @@ def performer_attention(
     value: torch.Tensor,
     projection: torch.Tensor,
     key_mask: torch.Tensor | None = None,
+    *,
+    epsilon: float = EPSILON,
 ) -> torch.Tensor:
     """Approximates softmax(query key^T / sqrt(D)) value.
 
@@ -28,23 +32,12 @@ def performer_attention(
         value: (cells, keys, heads, D).
         projection: (features, D) random features, see `draw_random_features`.
         key_mask: (cells, keys) bool, False where a key has no part; None: all have.
+        epsilon: added to every feature, so that a query which no key resembles attends to all alike.
 
     Returns:
         (cells, queries, heads, D); 0 for cells without a key.
     """
-    q, k, v = (states.transpose(1, 2) for states in (query, key, value))
-    scaled = projection.to(q.dtype) * q.shape[-1] ** -0.25
-    q_logits, k_logits = q @ scaled.T, k @ scaled.T
-    half_norms = [states.square().sum(-1, keepdim=True) * (0.5 * q.shape[-1] ** -0.5) for states in (q, k)]
-    q_features = (q_logits - half_norms[0] - q_logits.amax(-1, keepdim=True).detach()).exp() + EPSILON
-    if key_mask is not None:
-        k_logits = k_logits.masked_fill(~key_mask[:, None, :, None], -torch.inf)
-    k_features = (k_logits - half_norms[1] - k_logits.amax((-1, -2), keepdim=True).detach()).exp() + EPSILON
-    if key_mask is not None:
-        k_features = k_features.masked_fill(~key_mask[:, None, :, None], 0.0)
-    numerator = q_features @ (k_features.mT @ v)
-    denominator = q_features @ k_features.sum(-2).unsqueeze(-1)
-    return (numerator / denominator).transpose(1, 2)
+    return attend(query, key, value, projection, key_mask, epsilon)[0]
 
 
 class RandomFeatures(nn.Module):
