@@ -132,9 +132,14 @@ def _parts_of(cells: Any, modality: str | None) -> Iterator[tuple[str, Any]]:
     """(modality, AnnData), the RNA first."""
     if isinstance(cells, str | PathLike):
         cells = read_file(Path(cells))
-    if isinstance(cells, Mapping) or hasattr(cells, "mod"):
-        given = cells if isinstance(cells, Mapping) else cells.mod
-        yield from _parts_of_mapping(given, modality)
+    if hasattr(cells, "mod"):
+        others = [name for name in cells.mod if name not in MODALITIES]
+        if others:
+            logger.warning("the modalities %s are not read: the model knows rna and atac", ", ".join(others))
+        known = {name: cells.mod[name] for name in MODALITIES if name in cells.mod}
+        yield from _parts_of_mapping(known or dict(cells.mod), modality)
+    elif isinstance(cells, Mapping):
+        yield from _parts_of_mapping(cells, modality)
     elif hasattr(cells, "obs") and hasattr(cells, "var"):
         yield from _parts_of_anndata(cells, modality)
     else:
@@ -162,7 +167,8 @@ def read_file(path: Path) -> Any:
         if path.suffix == ".h5mu":
             import mudata
 
-            return mudata.read_h5mu(path)
+            with mudata.set_options(pull_on_update=False):  # else it warns; modalities' own columns are read anyway
+                return mudata.read_h5mu(path)
         import anndata
 
         return anndata.read_h5ad(path)
@@ -173,13 +179,11 @@ def read_file(path: Path) -> Any:
 def _parts_of_mapping(given: Mapping[str, Any], modality: str | None) -> Iterator[tuple[str, Any]]:
     strange = [name for name in given if name not in MODALITIES]
     chosen = [name for name in MODALITIES if name in given and modality in (None, name)]
-    if not chosen or (strange and isinstance(given, dict)):
+    if strange or not chosen:
         raise ValueError(
             f"cells have the modalities {', '.join(map(repr, given)) or 'none'}; expected "
             f"{repr(modality) if modality else 'rna, atac or both'}"
         )
-    if strange:
-        logger.warning("the modalities %s are not read: the model knows rna and atac", ", ".join(strange))
     for name in chosen:
         part = given[name]
         if isinstance(part, str | PathLike):

@@ -1,5 +1,7 @@
 """Two-dimensional maps of cell embeddings, and their figure. Coordinates need umap-learn, an extra of the package."""
 
+import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from .png_figures import COLOURS, GREY, STYLE, png_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
+_MISSING = "a map of cells needs umap-learn: pip install 'omics-transformers[umap]'"
 _MOST_NAMED = 40
 _MAP = "viridis"
 
@@ -37,13 +40,13 @@ def umap_coordinates(
         ImportError: without umap-learn.
         ValueError: for fewer than 4 cells, and numbers out of range.
     """
-    umap = require_umap()
     is_known = ~np.isnan(embeddings).any(axis=1)
     if is_known.sum() < 4:
         raise ValueError(f"{is_known.sum()} cells have an embedding; a map needs 4 or more")
     if neighbours < 2:
         raise ValueError(f"neighbours is {neighbours}; expected 2 or more")
     n_neighbours = min(neighbours, int(is_known.sum()) - 1)
+    umap = _import_umap()
     mapper = umap.UMAP(
         n_neighbors=n_neighbours,
         min_dist=minimum_distance,
@@ -57,12 +60,19 @@ def umap_coordinates(
     return coordinates
 
 
-def require_umap() -> Any:
-    """The module umap; ImportError, saying what to install, without it."""
+def require_umap() -> None:
+    """ImportError, saying what to install, where umap-learn is not installed; importing it takes seconds."""
+    if find_spec("umap") is None:
+        raise ImportError(_MISSING)
+
+
+def _import_umap() -> Any:
     try:
-        import umap
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of Tensorflow, which is not needed
+            import umap
     except ImportError as error:
-        raise ImportError("a map of cells needs umap-learn: pip install 'omics-transformers[umap]'") from error
+        raise ImportError(_MISSING) from error
     return umap
 
 
