@@ -20,6 +20,9 @@ assert task["impl"].__name__ == "GeneEmbeddingPerturbationPipeline"
 assert task["pt"] == (AutoModelForMaskedLM,)
 assert PIPELINE_REGISTRY.check_task("dna-segmentation")[1]["impl"].__name__ == "DNASegmentationPipeline"
 assert PIPELINE_REGISTRY.check_task("region-ranking")[1]["impl"].__name__ == "RegionRankingPipeline"
+for name in ("cell-embedding", "cell-type-classification", "multiome-imputation"):
+    found = PIPELINE_REGISTRY.check_task(name)[1]["impl"].__name__
+    assert found.removesuffix("Pipeline").lower() == name.replace("-", "")
 config = AutoConfig.for_model("segment-nt", hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
 assert type(AutoModelForTokenClassification.from_config(config)).__name__ == "SegmentNTForTokenClassification"
 assert TOKENIZER_MAPPING[type(config)].__name__ == "NucleotideKmerTokenizer"

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .cli_cells import classify_command, embed_cells_command, impute_command
+from .cli_multiome import build_multiome_command
 from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, name_and_number, parse_json
 from .cli_ranking import rank_command
 from .cli_regions import build_regions_command, simulate_accessibility_command
@@ -18,6 +20,7 @@ from .cli_segmentation import (
     segment_command,
     variant_effect_command,
 )
+from .cli_simulated_multiome import simulate_multiome_command
 from .version import __version__
 
 app = typer.Typer(
@@ -32,6 +35,7 @@ build = typer.Typer(help="Raw files to data sets that load_dataset reads.", no_a
 app.add_typer(build, name="build")
 convert = typer.Typer(help="Published weights to models of this package.", no_args_is_help=True)
 app.add_typer(convert, name="convert")
+build.command("multiome")(build_multiome_command)
 build.command("regions")(build_regions_command)
 build.command("segments")(build_segments_command)
 convert.command("nucleotide-transformer")(convert_command)
@@ -39,6 +43,10 @@ app.command("segment")(segment_command)
 app.command("explain")(explain_command)
 app.command("variant-effect")(variant_effect_command)
 app.command("rank")(rank_command)
+app.command("classify")(classify_command)
+app.command("impute")(impute_command)
+app.command("embed-cells")(embed_cells_command)
+app.command("simulate-multiome")(simulate_multiome_command)
 app.command("simulate-accessibility")(simulate_accessibility_command)
 
 WindowBp = Annotated[int, typer.Option("--window-bp", help="Length of the window around each TSS, in bp.")]

@@ -58,6 +58,11 @@ MODELS = {
 }
 # task -> pipeline, Auto class of its model.
 PIPELINES = {
+    "cell-embedding": ("pipelines.cell_embedding:CellEmbeddingPipeline", "AutoModel"),
+    "cell-type-classification": (
+        "pipelines.cell_type_classification:CellTypeClassificationPipeline",
+        "AutoModelForSequenceClassification",
+    ),
     "dna-segmentation": (
         "pipelines.dna_segmentation:DNASegmentationPipeline",
         "AutoModelForTokenClassification",
@@ -66,6 +71,7 @@ PIPELINES = {
         "pipelines.gene_embedding_perturbation:GeneEmbeddingPerturbationPipeline",
         "AutoModelForMaskedLM",
     ),
+    "multiome-imputation": ("pipelines.multiome_imputation:MultiomeImputationPipeline", "AutoModelForPreTraining"),
     "region-ranking": ("pipelines.region_ranking:RegionRankingPipeline", "AutoModel"),
 }
 
