@@ -196,7 +196,9 @@ def _parts_of_mapping(given: Mapping[str, Any], modality: str | None) -> Iterato
 def _parts_of_anndata(cells: Any, modality: str | None) -> Iterator[tuple[str, Any]]:
     kinds = set(cells.var["feature_types"].astype(str)) if "feature_types" in cells.var else set()
     found = [name for name in MODALITIES if FEATURE_TYPES[name] in kinds]
-    if len(found) == 2 or (len(kinds) > 1 and found):
+    if found and len(kinds) > 1:
+        if modality not in (None, *found):
+            raise ValueError(f"var has no feature of the type {FEATURE_TYPES[modality]!r}; it has {sorted(kinds)}")
         for name in found:
             if modality in (None, name):
                 yield name, cells[:, (cells.var["feature_types"] == FEATURE_TYPES[name]).to_numpy()]

@@ -35,6 +35,12 @@ def test_modality_is_told_by_var(extractor: MultiomeFeatureExtractor) -> None:
     typed = make_cells(PEAKS)
     typed.var["feature_types"] = "Peaks"
     assert list(read_multiome_cells(typed, extractor).counts) == ["atac"]
+    typed.var["feature_types"] = ["Peaks"] * 39 + ["Antibody Capture"]
+    assert list(read_multiome_cells(typed, extractor).counts) == ["atac"]
+    with pytest.raises(
+        ValueError, match=r"no feature of the type 'Gene Expression'; it has \['Antibody Capture', 'Pea"
+    ):
+        read_multiome_cells(typed, extractor, modality="rna")
 
 
 def test_all_forms_of_a_pair_are_the_same(extractor: MultiomeFeatureExtractor, tmp_path: Path) -> None:
