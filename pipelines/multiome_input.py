@@ -197,7 +197,7 @@ def _parts_of_anndata(cells: Any, modality: str | None) -> Iterator[tuple[str, A
     kinds = set(cells.var["feature_types"].astype(str)) if "feature_types" in cells.var else set()
     found = [name for name in MODALITIES if FEATURE_TYPES[name] in kinds]
     if found and len(kinds) > 1:
-        if modality not in (None, *found):
+        if modality is not None and modality not in found:
             raise ValueError(f"var has no feature of the type {FEATURE_TYPES[modality]!r}; it has {sorted(kinds)}")
         for name in found:
             if modality in (None, name):
