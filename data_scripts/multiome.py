@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -217,7 +218,7 @@ def _check_sources(sources: Sequence[MultiomeSource], *, has_loci: bool) -> None
     for one in sources:
         path = Path(one.path)
         has_atac = one.atac is not None or one.modality in ("atac", "both")
-        if not has_loci and (has_atac or (path.is_file() and is_fragments(path))):
+        if not has_loci and (has_atac or (path.is_file() and not h5py.is_hdf5(path) and is_fragments(path))):
             _refuse_without_loci(one)
 
 

@@ -69,6 +69,8 @@ def draw_bins(path: Path, compared: Mapping[Modality, Mapping[str, Any]]) -> Non
 
 def _distribution(axes: "Axes", numbers: np.ndarray, rings: Rings, title: str, what: str) -> None:
     """How many of `what` have 0, 1, 2, ... : a line for each bound of the rings, cumulative."""
+    from matplotlib.ticker import MaxNLocator
+
     longest = int(np.quantile(numbers[-1], 0.99)) + 2 if numbers.size else 2
     for row, bound, colour in zip(numbers, rings.bounds_bp, COLOURS * len(numbers), strict=False):
         times = np.bincount(np.minimum(row, longest), minlength=longest + 1)
@@ -77,7 +79,7 @@ def _distribution(axes: "Axes", numbers: np.ndarray, rings: Rings, title: str, w
     axes.set_xlabel(f"number (the last: {longest} or more)")
     axes.set_ylabel(what)
     axes.set_yscale("symlog")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _png(figure: "Figure") -> bytes:
