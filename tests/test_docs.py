@@ -1,5 +1,6 @@
 """The documentation runs: each code block of the tutorial in turn, and what README and definitions point to exists."""
 
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def test_the_tutorial_of_region_ranking_runs_as_it_stands(tmp_path: Path) -> Non
     assert scores.loc[("test", "all"), "exact_order_low"] > scores.loc[("test", "all"), "exact_order_chance"]
     assert (tmp_path / "ranked" / "regions.tsv").is_file() and list((tmp_path / "ranked" / "tracks").iterdir())
     assert "regions.tsv" in printed
+
+
+def test_the_tutorial_of_multiome_cells_runs_as_it_stands(tmp_path: Path) -> None:
+    run_page("multiome.md", tmp_path)
+    found = pd.read_csv(tmp_path / "classifier" / "summary.tsv", sep="\t").set_index("method")
+    assert found.loc["multiome_performer", "mcc"] > 0.3
+    metrics = json.loads((tmp_path / "pretrained" / "metrics.json").read_text())["validation"]
+    assert metrics["accuracy"] > metrics["most_frequent_of_all"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
