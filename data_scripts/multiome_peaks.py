@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bioframe
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -29,7 +28,6 @@ from .bed_files import BedSource, read_bed
 from .fragment_files import shown_names
 from .genomes import contig_alias
 from .interval_lift import lift_intervals
-from .region_peaks import overlaps_any
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +135,8 @@ def align_peaks(
         require_within_contigs(peaks, rules.contig_lengths, source=source, assembly=rules.assembly)
     report["assembly check"] = _check_assembly(peaks, rules.annotated or genes, rules, source, are_tiles=are_tiles)
     if rules.blacklist is not None:
+        from .region_peaks import overlaps_any  # slow to import, and processes that align need it not
+
         named = peaks.assign(contig=_aliases(peaks["contig"]))
         is_black = overlaps_any(named, rules.blacklist)
         fate[peaks["column"][is_black]] = BLACKLISTED
@@ -161,6 +161,8 @@ def align_peaks(
 
 def contig_lengths_of(assembly: str) -> dict[str, int]:
     """Lengths in bp by `contig_alias`; ValueError where bioframe does not know the assembly."""
+    import bioframe  # slow to import
+
     try:
         sizes = bioframe.assembly_info(assembly).chromsizes
     except ValueError as error:

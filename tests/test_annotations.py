@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omics_transformers.data_scripts.annotation_formats import Transcript
-from omics_transformers.data_scripts.annotations import TSSChoice, _choose_tss, read_tss
+from omics_transformers.data_scripts.annotations import TSSChoice, _choose_tss, read_gene_spans, read_tss
 
 
 def genepred(path: Path, rows: list[tuple[str, str, str, int, int, bool]]) -> Path:
@@ -163,3 +163,52 @@ def test_gencode_chromosome_19(data_folder: Path) -> None:
     genes = read_tss(data_folder / "annotation/gencode.v29.chr19.hg38.gtf.gz")
     assert len(genes) == 2959
     assert genes.set_index("symbol").loc["KLF2", "tss"] == 16_324_816
+
+
+def span_lines(rows: list[tuple[str, str, str, int, int, str]]) -> str:
+    """GTF of a transcript each: gene, symbol, contig, start and end (0-based, half-open), strand."""
+    return "".join(
+        f'{contig}\tx\ttranscript\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "{gene}"; transcript_id "T{number}"; '
+        f'gene_name "{name}";\n'
+        for number, (gene, name, contig, start, end, strand) in enumerate(rows)
+    )
+
+
+def test_spans_reach_over_the_transcripts_of_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "genes.gtf"
+    rows = [
+        ("ENSG00000000001.3", "A", "chr1", 1_000, 2_000, "+"),
+        ("ENSG00000000001.3", "A", "chr1", 50_000, 52_000, "+"),
+        ("ENSG00000000001.3", "A", "chr1", 900_000, 901_000, "+"),  # a copy, far away
+        ("ENSG00000000002.1", "B", "chrX", 500, 600, "-"),
+        ("ENSG00000000002.1", "B", "chrY", 700, 800, "-"),
+        ("ENSG00000000003.1", "A", "chr1_KI270762v1_alt", 5, 9, "+"),
+        ("ENSG00000000004.1", "A", "chr1", 1_500, 60_000, "+"),
+    ]
+    path.write_text(span_lines(rows))
+    spans = read_gene_spans(path)
+    assert spans.to_numpy().tolist() == [
+        ["ENSG00000000001", "A", "chr1", "+", 1_000, 52_000],
+        ["ENSG00000000002", "B", "chrX", "-", 500, 600],
+        ["ENSG00000000004", "A", "chr1", "+", 1_500, 60_000],
+    ]
+    assert spans.attrs["report"]["dropped"] == {"genes on alternative contigs only": 1}
+    assert spans.attrs["report"]["merged"] == {
+        "genes on several contigs": 1,
+        "genes at several places of a contig": 1,
+    }
+    named = read_gene_spans(path, named_by="symbol")
+    assert named["gene_id"].tolist() == ["A", "B"] and named["end"].tolist() == [60_000, 600]
+    mapped = read_gene_spans(path, gene_symbols={"A": "ENSG00000000009"})
+    assert mapped["gene_id"].tolist() == ["ENSG00000000001", "ENSG00000000002", "ENSG00000000004"]
+
+
+def test_spans_need_the_ends_of_genes(tmp_path: Path) -> None:
+    path = tmp_path / "tss.tsv"
+    path.write_text("gene_id\tcontig\tstrand\ttss\nA\t1\t+\t5\n")
+    with pytest.raises(ValueError, match="is a table of TSSs, without the ends of genes"):
+        read_gene_spans(path)
+    with pytest.raises(ValueError, match="named_by is 'name'"):
+        read_gene_spans(path, named_by="name")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="no annotation at"):
+        read_gene_spans(tmp_path / "nowhere.gtf")
