@@ -1,7 +1,7 @@
 """Performer attention and its gradient, block by block: the features of all queries and keys never exist at once.
 
 Source: Choromanski et al. 2021 (https://arxiv.org/abs/2009.14794), algorithm 1. Only queries, keys, values and output
-are kept for the gradient, which computes the features again; a block stays in a processor's cache. Features are computed
+are kept for the gradient, which computes the features again; a block stays in a cache. Features are computed
 in float32 or wider, as powers of two, which are cheaper than those of e; the constants are part of the projection.
 Shapes: B cells, N queries, K keys, A heads, D size of a head, M features; h heads and r rows of a block.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 
 # Features of a block: few enough for the cache of a CPU, many enough to keep a GPU busy.
-_BLOCK_SIZES = {"cpu": 2**19}
+_BLOCK_SIZES = {"cpu": 2**18}
 _BLOCK_SIZE = 2**26
 _LOG2_E = math.log2(math.e)
 # Code that is loaded twice, from a package and from a folder, registers two operators.
