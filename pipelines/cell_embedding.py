@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification
 
+from .aligned_cells import CountChoice
 from .cell_embedding_result import CellEmbeddingResult, neighbour_agreement
-from .multiome_input import CountChoice
 from .multiome_pipeline import MultiomePipeline
 from .multiome_run import count_cells, gather, value_batches
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .multiome_input import MultiomeCells
+from .aligned_cells import MultiomeCells
 from .umap_figure import draw_umap, umap_coordinates
 
 if TYPE_CHECKING:

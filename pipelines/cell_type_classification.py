@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from transformers import AutoModelForSequenceClassification
 
-from .cell_type_comparison import compare_cell_types
+from .aligned_cells import CountChoice
+from .cell_type_agreement import compare_with_labels
 from .cell_type_result import CellTypeResult, cell_type_table
-from .multiome_input import CountChoice
 from .multiome_pipeline import MultiomePipeline
 from .multiome_run import count_cells, gather, value_batches
 
@@ -87,7 +87,7 @@ class CellTypeClassificationPipeline(MultiomePipeline):
         }
         comparison = None
         if labels is not None:
-            comparison = compare_cell_types(table["cell_type"], cells.obs[labels], self.cell_types)
+            comparison = compare_with_labels(table["cell_type"], cells.obs[labels], self.cell_types)
             summary["comparison"] = {"labels": labels, **comparison.summary}
         confusion = None if comparison is None else comparison.confusion
         return CellTypeResult(table, probabilities, self.cell_types, cells, summary, confusion)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cell_type_comparison import UNKNOWN
+from .aligned_cells import MultiomeCells
+from .cell_type_agreement import UNKNOWN
 from .cell_type_figures import draw_confidence, draw_confusion
-from .multiome_input import MultiomeCells
 
 if TYPE_CHECKING:
     import pandas as pd

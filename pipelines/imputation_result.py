@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .multiome_input import MultiomeCells
+from .aligned_cells import MultiomeCells
 from .png_figures import BLUE, GREY, STYLE, png_bytes
 
 if TYPE_CHECKING:

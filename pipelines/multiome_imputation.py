@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 from transformers import AutoModelForPreTraining
 
+from .aligned_cells import CountChoice, MultiomeCells, read_multiome_cells
 from .imputation_result import ImputationResult
 from .imputation_scores import correlate_columns, correlate_rows, describe_correlations
-from .multiome_input import CountChoice, MultiomeCells, read_multiome_cells
 from .multiome_pipeline import MultiomePipeline
 from .multiome_run import count_cells, value_batches
 

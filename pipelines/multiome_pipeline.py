@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .multiome_input import CountChoice, MultiomeCells, read_multiome_cells
+from .aligned_cells import CountChoice, MultiomeCells, read_multiome_cells
 
 logger = logging.getLogger(__name__)
 

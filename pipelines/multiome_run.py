@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from .multiome_input import MODALITIES, MultiomeCells
+from .aligned_cells import MODALITIES, MultiomeCells
 
 CELLS_A_BLOCK = 1024
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from omics_transformers.pipelines.aligned_cells import MultiomeCells
 from omics_transformers.pipelines.imputation_result import ImputationResult, draw_correlations
-from omics_transformers.pipelines.multiome_input import MultiomeCells
 
 CELLS = pd.Index(["a", "b", "c"])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from omics_transformers.pipelines import multiome_run
-from omics_transformers.pipelines.multiome_input import MultiomeCells
+from omics_transformers.pipelines.aligned_cells import MultiomeCells
 from omics_transformers.pipelines.multiome_run import cells_by_modalities, count_cells, gather, value_batches
 
 

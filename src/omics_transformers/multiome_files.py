@@ -57,7 +57,7 @@ def read_cell_files(files: CellFiles) -> ReadCells:
         FileNotFoundError: naming the file.
         ValueError: for files of no known format, fragments without peaks, and files that do not go together.
     """
-    from .pipelines.multiome_input import MODALITIES
+    from .pipelines.aligned_cells import MODALITIES
 
     if files.modality is not None and files.modality not in MODALITIES:
         raise ValueError(f"modality is {files.modality!r}; expected {' or '.join(MODALITIES)}, or None to find out")
@@ -114,7 +114,7 @@ def _read_counts(path: str | Path, files: CellFiles) -> Any:
 
 
 def _one_modality(path: str | Path, modality: str, files: CellFiles) -> Any:
-    from .pipelines.multiome_input import FEATURE_TYPES
+    from .pipelines.aligned_cells import FEATURE_TYPES
 
     if modality in _modalities_of(Path(path)) or not _modalities_of(Path(path)):
         read = _read_file(path, modality, files)

@@ -20,8 +20,8 @@ _NO_LABELS = ("", "nan", "None", "NA")
 
 
 @dataclass(frozen=True)
-class CellTypeComparison:
-    """What `compare_cell_types` found.
+class CellTypeAgreement:
+    """What `compare_with_labels` found.
 
     Attributes:
         confusion: cells, int64; a row a label, a column a predicted type, "unknown" last.
@@ -33,7 +33,7 @@ class CellTypeComparison:
     summary: dict[str, Any]
 
 
-def compare_cell_types(predicted: "pd.Series", labels: "pd.Series", cell_types: Sequence[str]) -> CellTypeComparison:
+def compare_with_labels(predicted: "pd.Series", labels: "pd.Series", cell_types: Sequence[str]) -> CellTypeAgreement:
     """Compare predictions with labels.
 
     Args:
@@ -42,7 +42,7 @@ def compare_cell_types(predicted: "pd.Series", labels: "pd.Series", cell_types: 
         cell_types: the model's.
 
     Returns:
-        CellTypeComparison; its numbers are NaN where no label is one of the model's types.
+        CellTypeAgreement; its numbers are NaN where no label is one of the model's types.
     """
     import pandas as pd
 
@@ -68,9 +68,7 @@ def compare_cell_types(predicted: "pd.Series", labels: "pd.Series", cell_types: 
     }
     is_row = square.sum(axis=1) > 0
     rows = [name for name, is_there in zip(columns, is_row, strict=True) if is_there]
-    return CellTypeComparison(
-        pd.DataFrame(square[is_row], index=pd.Index(rows, name="label"), columns=columns), summary
-    )
+    return CellTypeAgreement(pd.DataFrame(square[is_row], index=pd.Index(rows, name="label"), columns=columns), summary)
 
 
 def matthews_correlation(confusion: np.ndarray) -> float:
