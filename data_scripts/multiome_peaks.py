@@ -19,7 +19,6 @@ from ..modeling.peak_gene_rings import (
     LinkCounts,
     PeakGeneLinks,
     Rings,
-    TssEnrichment,
     count_links,
     peak_gene_links,
     require_same_assembly,
@@ -34,10 +33,6 @@ logger = logging.getLogger(__name__)
 # Fates of a matrix's columns; `Alignment.fate` holds their numbers.
 ALIGNED, NO_GENE, BLACKLISTED, NOT_LIFTED, OTHER_FEATURE = range(5)
 N_FATES = 5
-# The odds that peaks cover a TSS, over those that they cover a base some kb away: 7.4 for 10x peaks of the right
-# assembly, and 2.3 for sharp ones of hg19 on hg38, some of which lie only a few hundred bp off.
-MINIMUM_TSS_ODDS_RATIO = 4.0
-_GENES_TO_TELL, _TSS_TO_TELL, _FLANK_SHARE_TO_TELL = 200, 50, 0.4
 _QUANTILES = {"smallest": 0.0, "quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "largest": 1.0}
 
 
@@ -214,25 +209,10 @@ def _check_assembly(peaks: pd.DataFrame, genes: GeneLoci, rules: PeakRules, sour
         return "none: tiles lie everywhere"
     try:
         found = require_same_assembly(*_places(peaks), genes, assembly=rules.assembly)
-        _require_odds(found, rules.assembly)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise ValueError(f"{source}: {error}; a chain is named as PATH:chain=CHAIN") from error
     shares = {"share of TSSs in peaks": found.tss_share, "share of bases 5 and 10 kb away": found.flank_share}
     return {name: round(share, 4) for name, share in shares.items()} | {"genes": found.n_genes}
-
-
-def _require_odds(found: TssEnrichment, assembly: str | None) -> None:
-    """What `require_same_assembly` lets pass: sharp peaks whose ratio is above its limit on another assembly too."""
-    if not 0 < found.flank_share <= _FLANK_SHARE_TO_TELL or found.tss_share >= 1 or found.n_genes < _GENES_TO_TELL:
-        return
-    ratio = found.tss_share / (1 - found.tss_share) / (found.flank_share / (1 - found.flank_share))
-    if ratio < MINIMUM_TSS_ODDS_RATIO and found.n_genes * (found.tss_share + 4 * found.flank_share) >= _TSS_TO_TELL:
-        raise ValueError(
-            f"the peaks look like those of another assembly than the genes' ({assembly or 'not named'}): they cover "
-            f"{found.tss_share:.1%} of {found.n_genes:,} transcription starts and {found.flank_share:.1%} of the bases "
-            f"5 and 10 kb away, an odds ratio of {ratio:.2f} where at least {MINIMUM_TSS_ODDS_RATIO:g} is expected; "
-            "name the liftOver chain from their assembly (PATH:chain=CHAIN)"
-        )
 
 
 def _described(links: PeakGeneLinks, counts: LinkCounts, rings: Rings) -> dict[str, Any]:

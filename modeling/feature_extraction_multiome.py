@@ -241,7 +241,7 @@ class MultiomeFeatureExtractor(FeatureExtractionMixin):
             "genes_without_locus": int((self._loci.contig == "").sum()),
             "genes_without_peak": int((np.bincount(weights.indices, minlength=weights.shape[1]) == 0).sum()),
             "counts_are": counts_are,
-            "tss_enrichment": float(found.ratio) if found is not None and np.isfinite(found.ratio) else None,
+            "tss_enrichment": float(found.odds_ratio) if found is not None and np.isfinite(found.odds_ratio) else None,
             **_what_was_kept(checked, linked, aligned),
         }
         return _logged("atac", AlignedCounts(aligned, report))

@@ -224,12 +224,14 @@ def test_names_of_one_contig_have_one_key(name: str, key: str) -> None:
 
 def test_enrichment_by_hand() -> None:
     genes = loci(("chr1", 20_000, 30_000, "+"), ("chr1", 50_000, 60_000, "-"), ("chr9", 0, 5, "+"))
-    # Both TSSs (20,000 and 59,999), and of the eight flanks the base at 25,000 (twice covered counts once).
-    start, end = np.array([19_000, 59_999, 24_900, 25_000]), np.array([20_001, 60_000, 25_001, 25_050])
-    found = tss_enrichment(["1"] * 4, start, end, genes)
-    assert found == (1.0, 1 / 8, 8.0, 2)
+    # One of the TSSs 20,000 and 59,999, and of the eight flanks the base at 25,000 (twice covered counts once).
+    start, end = np.array([19_000, 24_900, 25_000]), np.array([20_001, 25_001, 25_050])
+    found = tss_enrichment(["1"] * 3, start, end, genes)
+    assert found == (0.5, 1 / 8, 7.0, 2)
+    both = tss_enrichment(["1"] * 2, np.array([19_000, 59_999]), np.array([20_001, 60_000]), genes)
+    assert both == (1.0, 0.0, np.inf, 2)
     nothing = tss_enrichment(["1"], np.array([40_000]), np.array([40_001]), genes)
-    assert nothing[:2] == (0, 0) and np.isnan(nothing.ratio)
+    assert nothing[:2] == (0, 0) and np.isnan(nothing.odds_ratio)
 
 
 def genes_and_promoter_peaks(number: int, shift: int) -> tuple[GeneLoci, np.ndarray, np.ndarray]:
@@ -242,7 +244,7 @@ def genes_and_promoter_peaks(number: int, shift: int) -> tuple[GeneLoci, np.ndar
 
 def test_peaks_of_another_assembly_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     genes, start, end = genes_and_promoter_peaks(400, shift=0)
-    assert require_same_assembly(["chr1"] * len(start), start, end, genes).ratio > 5
+    assert require_same_assembly(["chr1"] * len(start), start, end, genes).odds_ratio > 5
     genes, start, end = genes_and_promoter_peaks(400, shift=43_210)
     with pytest.raises(ValueError, match=r"another assembly than the genes' \(hg38\).*liftOver"):
         require_same_assembly(["chr1"] * len(start), start, end, genes, assembly="hg38")
@@ -282,6 +284,6 @@ def test_real_peaks_are_told_to_be_of_hg38_and_not_of_hg19(data_folder: Path) ->
     intervals = contig, np.array(start, dtype=np.int64), np.array(end, dtype=np.int64)
     annotation = data_folder / "annotation"
     right = require_same_assembly(*intervals, refseq_loci(annotation / "ncbiRefSeq_genePred.hg38.txt.gz"))
-    assert right.ratio > 4
-    with pytest.raises(ValueError, match=r"a ratio of 1\.\d\d where at least 2 is expected"):
+    assert right.odds_ratio > 7
+    with pytest.raises(ValueError, match=r"an odds ratio of 1\.\d\d where at least 4 is expected"):
         require_same_assembly(*intervals, refseq_loci(annotation / "ncbiRefSeq_genePred.hg19.txt.gz"))
