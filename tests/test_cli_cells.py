@@ -14,6 +14,7 @@ import torch
 import typer
 from scipy import sparse
 
+from omics_transformers.cell_results import classify_cells, embed_cells, impute_cells
 from omics_transformers.cli_cells import classify_command, embed_cells_command, impute_command
 from omics_transformers.modeling.configuration_multiome_performer import MultiomePerformerConfig
 from omics_transformers.modeling.feature_extraction_multiome import MultiomeFeatureExtractor
@@ -21,7 +22,6 @@ from omics_transformers.modeling.modeling_multiome_performer import (
     MultiomePerformerForCellTypeClassification,
     MultiomePerformerForPreTraining,
 )
-from omics_transformers.multiome_cells import classify_cells, embed_cells, impute_cells
 from omics_transformers.training.multiome_data import read_multiome
 
 COMMANDS: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {

@@ -8,7 +8,7 @@ import typer
 from .cli_options import Device, Overwrite
 
 if TYPE_CHECKING:
-    from .multiome_cells import CellsFolder
+    from .cell_results import CellsFolder
 
 Cells = Annotated[
     Path,
@@ -54,7 +54,7 @@ def classify_command(
     Example: omics-transformers classify rna.h5ad --atac atac.h5ad --model classifier --unknown-threshold 0.5
     --output types
     """
-    from .multiome_cells import classify_cells
+    from .cell_results import classify_cells
 
     made = classify_cells(
         cells,
@@ -116,7 +116,7 @@ def impute_command(
 
     Example: omics-transformers impute rna.h5ad --model pretrained --output imputed
     """
-    from .multiome_cells import impute_cells
+    from .cell_results import impute_cells
 
     made = impute_cells(
         cells,
@@ -176,7 +176,7 @@ def embed_cells_command(
 
     Example: omics-transformers embed-cells multiome.h5mu --model pretrained --colour-by cell_type --output embedded
     """
-    from .multiome_cells import embed_cells
+    from .cell_results import embed_cells
 
     made = embed_cells(
         cells,
