@@ -109,7 +109,7 @@ def binned(cells: MultiomeCells, rows: Rows, modality: Modality) -> sp.csr_matri
 
 
 def validation_score(probabilities: Array, labels: Rows) -> float:
-    """`selection_score` of (cells, types seen) probabilities; cells of other types, below 0, are wrong, without loss."""
+    """`selection_score` of (cells, types seen) probabilities; cells of other types, below 0, are wrong, and no loss."""
     mcc = float(matthews_corrcoef(labels, probabilities.argmax(axis=1)))
     known = np.flatnonzero(labels >= 0)
     of_truth = np.maximum(probabilities[known, labels[known]], _LEAST_PROBABILITY)

@@ -47,9 +47,10 @@ class CellTypeComparison(NamedTuple):
 
     Attributes:
         results: one row an arm, cells_per_type and seed: `method` (the arm's name), `modality`, `tuning` ("" of
-            baselines), `cells_per_type` (missing where all training cells were used), `seed`, the metric's SCORES on
-            test cells (`accuracy`, `balanced_accuracy`, `mcc`, `macro_f1`, `weighted_f1`,
-            `expected_calibration_error`, `brier_score`), `validation_mcc`, cells of each part, `seconds`.
+            baselines), `baseline` ("" of models), `cells_per_type` (missing where all training cells were used),
+            `seed`, the metric's SCORES on test cells (`accuracy`, `balanced_accuracy`, `mcc`, `macro_f1`,
+            `weighted_f1`, `expected_calibration_error`, `brier_score`), `validation_mcc`, cells of each part,
+            `seconds`.
         summary: one row an arm and cells_per_type: of each score the mean over seeds, its 95 % Student interval, and
             the difference to the logistic regression of the same modality, paired by seed; best MCC first.
         runs: of each row of `results` all that was measured: `test` and `validation` as `CellTypeMetric.compute` gives
@@ -211,6 +212,7 @@ class _Comparison:
         logger.info("run %s: MCC %.4f on %d test cells", run.name, measured["test"]["mcc"], len(split.test))
         tuning = run.arm.tuning if isinstance(run.arm, ModelArm) else ""
         result: dict[str, Any] = {"method": run.arm.name, "modality": run.arm.modality, "tuning": tuning}
+        result |= {"baseline": run.arm.baseline if isinstance(run.arm, BaselineArm) else ""}
         result |= {"cells_per_type": run.cells_per_type, "seed": run.seed, **measured, "report": split.report}
         if is_main:
             self._file(run).parent.mkdir(parents=True, exist_ok=True)

@@ -106,9 +106,10 @@ def _usable(
         report[f"without_{split.by}"] = int((is_usable & (group_codes == UNKNOWN)).sum())
         is_usable &= group_codes != UNKNOWN
     if not is_usable.any():
+        needed = " or ".join(modality.upper() for modality in sorted(modalities))
         raise ValueError(
             f"no cell of {name} can be used: of {len(cells):,}, {report['without_cell_type']:,} have no cell_type, "
-            f"{report['without_modality']:,} of the others lack {' or '.join(sorted(modalities)).upper()}"
+            f"{report['without_modality']:,} of the others lack {needed}"
             + (f", and {report[f'without_{split.by}']:,} have no {split.by}" if split.by != "cell" else "")
             + "; build with labels (build multiome), or choose another modality or split"
         )

@@ -41,11 +41,13 @@ def require_fitting_model(arm: ModelArm, folder: MultiomeFolder) -> None:
     unknown = sorted(set(arm.config) - {one.name for one in dataclasses.fields(MultiomePerformerConfig)})
     if unknown:
         raise ValueError(f"arm {arm.name!r} sets {', '.join(unknown)}, which are no fields of MultiomePerformerConfig")
+    if arm.model is not None:
+        _require_same_genes(arm, folder)
     config = make_config(arm, folder, ["a type", "another"])
     lacking = sorted(set(modalities_of(arm.modality)) - set(config.modalities))
     if lacking:
         raise ValueError(
-            f"arm {arm.name!r} shows {arm.modality}, and the model {arm.model or arm.preset} has no "
+            f"arm {arm.name!r} shows {arm.modality}, and its model has no "
             f"{' and '.join(lacking).upper()}: choose modality {config.modalities[0]!r}, or another model"
         )
     if config.num_value_bins != folder.num_value_bins:
@@ -60,7 +62,6 @@ def require_fitting_model(arm: ModelArm, folder: MultiomeFolder) -> None:
             f"{strategies['rna']}: give a folder that `build multiome --binning scbert` wrote of the same cells"
         )
     if arm.model is not None:
-        _require_same_genes(arm, config, folder)
         _compare_bins(arm, folder)
 
 
@@ -79,6 +80,7 @@ def make_config(
         fields = MultiomePerformerConfig.from_pretrained(arm.model).to_dict()
         for name in ("architectures", "auto_map", "custom_pipelines", "dtype", "transformers_version", "model_type"):
             fields.pop(name, None)
+        fields["gene_ids"] = fields["gene_ids"] or folder.gene_ids
         return MultiomePerformerConfig(**(fields | changes))
     sizes: dict[str, Any] = {"num_genes": len(folder.gene_ids), "gene_ids": folder.gene_ids}
     sizes["num_value_bins"] = folder.num_value_bins
@@ -144,7 +146,8 @@ def _with_lora(model: MultiomePerformerForCellTypeClassification, rank: int) -> 
     return wrapped
 
 
-def _require_same_genes(arm: ModelArm, config: MultiomePerformerConfig, folder: MultiomeFolder) -> None:
+def _require_same_genes(arm: ModelArm, folder: MultiomeFolder) -> None:
+    config = MultiomePerformerConfig.from_pretrained(str(arm.model))
     mend = "build it with the model's genes (build multiome --genes), or pre-train on it"
     if config.num_genes != len(folder.gene_ids):
         raise ValueError(

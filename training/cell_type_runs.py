@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,19 +174,22 @@ def run_model(
     )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen: dict[str, Any] = {
-        "parameters": sum(one.numel() for one in model.parameters()),
-        "trained_parameters": trained,
-    }
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    chosen: dict[str, Any] = {"parameters": parameters, "trained_parameters": trained}
     if is_linear_probe(arm, config):
         encoder = trainer.accelerator.unwrap_model(trainer.model).performer.eval()
-        embeddings = Parts(
-            *(embed_cells(encoder, part, batch_size=arguments.eval_batch_size) for part in parts[:2]), None
-        )
+        embedded = [embed_cells(encoder, part, batch_size=arguments.eval_batch_size) for part in parts[:2]]
+        embeddings = Parts(embedded[0], embedded[1], None)
         chosen |= fit_linear_probe(model.classifier.output, embeddings, data.labels, is_balanced=weights is not None)
     else:
         train_until_done_or_stopped(trainer, last_whole_checkpoint(folder, processes=arguments.world_size))
         chosen |= _best_step(trainer)
+        if learned_nothing(trainer.history):
+            logger.warning(
+                "arm %s learned nothing: MCC on the validation cells was 0 each time; a lower learning rate, or "
+                "another seed or head, may mend it",
+                arm.name,
+            )
     result: dict[str, Any] = {}
     for name, part in (("validation", parts.validation), ("test", parts.test)):
         if len(part):
@@ -203,6 +206,11 @@ def run_model(
 def is_linear_probe(arm: ModelArm, config: MultiomePerformerConfig) -> bool:
     """Whether a linear head is all that is trained, and so has an optimum to be solved for."""
     return arm.tuning == "frozen" and config.classification_head == "linear"
+
+
+def learned_nothing(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all validation cells were always given one type, as where no unit of the head is active any more."""
+    return bool(history) and not any(entry["validation_mcc"] for entry in history)
 
 
 def _best_step(trainer: CellTypeTrainer) -> dict[str, Any]:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 SplitBy = Literal["cell", "donor", "batch", "dataset"]
 TRAINING, VALIDATION, TEST = 0, 1, 2
+_PLURAL = {"donor": "donors", "batch": "batches", "dataset": "data sets"}
 
 Rows = npt.NDArray[np.int64]
 
@@ -171,8 +172,8 @@ def _parts_of_groups(split: CellTypeSplit, groups: npt.NDArray[Any], seed: int) 
     needed = 3 if split.validation_share else 2
     if len(names) < needed:
         raise ValueError(
-            f"the cells are of {len(names)} {split.by}s ({', '.join(names)}): expected {needed} or more, so that whole "
-            f"ones can be held out; split by cell, or by something else"
+            f"the cells are of {len(names)} {_PLURAL[split.by]} ({', '.join(names)}): expected {needed} or more, so "
+            "that whole ones can be held out; split by cell, or by something else"
             + ("" if needed == 2 or len(names) < 2 else ", or set validation_share to 0")
         )
     n_test = min(max(round(split.test_share * len(names)), 1), len(names) - needed + 1)

@@ -14,6 +14,7 @@ from .encoder_comparison import mean_and_interval
 
 REFERENCE = "logistic_regression"
 KEYS = ("method", "modality", "tuning", "cells_per_type")
+_PAIRED = ["modality", "cells_per_type", "seed"]
 _PARTS = ("training_cells", "validation_cells", "test_cells")
 
 
@@ -21,12 +22,12 @@ def results_table(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row a run.
 
     Args:
-        runs: with `method`, `modality`, `tuning`, `cells_per_type`, `seed`, `test`, `validation` where there is one,
-            `report` of the split, and `seconds`.
+        runs: with `method`, `modality`, `tuning`, `cells_per_type`, `baseline` ("" of models), `seed`, `test`,
+            `validation` where there is one, `report` of the split, and `seconds`.
     """
     rows = []
     for run in runs:
-        row = {name: run[name] for name in (*KEYS, "seed")}
+        row = {name: run[name] for name in (*KEYS, "baseline", "seed")}
         row |= {name: run["test"][name] for name in SCORES}
         row["validation_mcc"] = run.get("validation", {}).get("mcc")
         row |= {name: run["report"][name] for name in _PARTS}
@@ -42,18 +43,18 @@ def summarise(results: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame
 
     Args:
         results: as `results_table` gives it.
-        reference: method that differences are to, of the same modality, cells_per_type and seed; columns are empty
-            where there is none.
+        reference: baseline that differences are to, of the same modality, cells_per_type and seed, the first where
+            there are several; columns are empty where there is none.
 
     Returns:
         `KEYS`, `seeds`, and of each score `<score>`, `<score>_low`, `<score>_high`, `<score>_difference`,
         `<score>_difference_low`, `<score>_difference_high`; the bounds are empty for a single seed.
     """
-    of_reference = results[results["method"] == reference].set_index(["modality", "cells_per_type", "seed"])
+    of_reference = results[results["baseline"] == reference].drop_duplicates(_PAIRED).set_index(_PAIRED)
     rows = []
     for keys, runs in results.groupby(list(KEYS), dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(KEYS, keys, strict=True)) | {"seeds": len(runs)}
-        places = pd.MultiIndex.from_frame(runs[["modality", "cells_per_type", "seed"]])
+        places = pd.MultiIndex.from_frame(runs[_PAIRED])
         paired = of_reference.reindex(places)
         for score in SCORES:
             row |= _named(score, mean_and_interval(runs[score].tolist()))
