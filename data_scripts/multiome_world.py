@@ -404,4 +404,5 @@ def gene_correlations(predicted: Array, observed: Array) -> Array:
     """(genes,) Pearson correlation across cells of two (cells, genes) arrays; NaN where either is constant."""
     left, right = (values - values.mean(axis=0) for values in (predicted, observed))
     norm = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))
-    return np.divide((left * right).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
+    varies = (np.ptp(predicted, axis=0) > 0) & (np.ptp(observed, axis=0) > 0)
+    return np.divide((left * right).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=varies)
