@@ -59,6 +59,8 @@ class RandomFeatures(nn.Module):
         self.seed = seed
         self.place = place
         self.register_buffer("projection", torch.empty(num_features, head_dim))
+        if not self.projection.is_meta:
+            self.redraw(0)
 
     def draw(self, number: int) -> torch.Tensor:
         """The features of that draw, (features, head size) float32 on the CPU; the same on every process."""

@@ -98,7 +98,6 @@ def _attend(
         number = k.shape[1] if unseen is None else (~unseen).sum().to(dtype)
         context.add_(v.sum(1, keepdim=True), alpha=epsilon)
         normalizer.add_(epsilon * number)
-    smallest = torch.finfo(dtype).tiny  # of a denominator, which is 0 in cells without a key
     for cell, heads, rows in _blocks(query, len(projection)):
         q = _part(query, cell, heads, dtype)  # (h, N, D)
         context, normalizer = contexts[cell, heads], normalizers[cell, heads].unsqueeze(2)
@@ -109,7 +108,8 @@ def _attend(
             features = logits.sub_(shifts.unsqueeze(2)).exp2_()
             denominator = torch.bmm(features, normalizer).add_(normalizer.sum(1, keepdim=True), alpha=epsilon)
             numerator = torch.bmm(features, context).add_(context.sum(1, keepdim=True), alpha=epsilon)
-            attended[cell, part, heads] = numerator.div_(denominator.clamp_(min=smallest)).transpose(0, 1)
+            denominator.masked_fill_(denominator == 0, torch.inf)  # in cells without a key: output and gradients are 0
+            attended[cell, part, heads] = numerator.div_(denominator).transpose(0, 1)
             denominators[cell, heads, part] = denominator.squeeze(2)
             query_shifts[cell, heads, part] = shifts
     return outputs
