@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +104,11 @@ def test_says_what_a_folder_lacks(tmp_path: Path) -> None:
     (tmp_path / "data" / "train-00000-of-00001.parquet").write_bytes(b"no Parquet")
     with pytest.raises(ValueError, match=r"cannot be read .*: `build regions` again"):
         load_splits(tmp_path, "build regions")
+
+
+def test_folders_of_one_name_and_folders_that_change_are_told_apart(tmp_path: Path) -> None:
+    for place, numbers in (("one", [1, 2]), ("two", [3]), ("one", [4, 5, 6])):
+        data = tmp_path / place / "same_name" / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"number": numbers}), data / "train-00000-of-00001.parquet")
+        assert list(load_splits(data.parent, "build segments")["train"]["number"]) == numbers

@@ -206,8 +206,7 @@ def test_says_what_is_wrong_with_a_folder(tmp_path: Path, toy_segments: Path) ->
     with pytest.raises(ValueError, match="lacks the columns ignored and has contig, start"):
         read_segments(folder)
     folder = copy_of(toy_segments, tmp_path / "no_training")
-    card = (folder / "README.md").read_text()
-    (folder / "README.md").write_text(card.replace("  - split: train\n    path: data/train-*.parquet\n", ""))
+    (folder / "data" / "train-00000-of-00001.parquet").unlink()
     with pytest.raises(ValueError, match="has no training windows; its splits are validation, test"):
         read_segments(folder)
     folder = copy_of(toy_segments, tmp_path / "broken")

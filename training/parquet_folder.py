@@ -45,13 +45,17 @@ def read_description(folder: Path, name: str, builder: str) -> dict[str, Any]:
 def load_splits(folder: Path, builder: str) -> Mapping[str, datasets.Dataset]:
     """Split -> its rows.
 
+    Files are named one by one: of a folder, `datasets` caches by its name, and takes another of that name for it.
+
     Raises:
         ValueError: where there are no Parquet files, or they cannot be read.
     """
+    files = {split: sorted(map(str, (folder / "data").glob(f"{split}-*.parquet"))) for split in SPLITS}
+    found = {split: paths for split, paths in files.items() if paths}
+    if not found:
+        raise ValueError(f"{folder} holds no Parquet files: expected a folder that `{builder}` wrote")
     try:
-        return datasets.load_dataset(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no Parquet files: expected a folder that `{builder}` wrote") from error
+        return datasets.load_dataset("parquet", data_files=found)
     except (pa.ArrowInvalid, datasets.exceptions.DatasetGenerationError) as error:
         if isinstance(error.__cause__, OSError):  # a full disk, for one
             raise error.__cause__ from None
