@@ -1,8 +1,8 @@
 """The file of DNA features a gene: one safetensors file that embedding writes and training and perturbation read.
 
-Tensors: `features` (genes, size), and with donors `donor_features`, `donor_feature_genes`, `donor_feature_index`. What
-is not a number (gene ids, how the features were made) is in the file's metadata, as strings. The same features give the
-same bytes: safetensors alone writes the metadata in a random order.
+Tensors: `features` (genes, size), and with donors `donor_features`, `donor_feature_genes`, `donor_feature_index`, of
+each donor's two haplotypes apart or of their mean. What is not a number (gene ids, how the features were made) is in
+the file's metadata, as strings. The same features give the same bytes: safetensors alone orders metadata at random.
 """
 
 import json
@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,10 +34,11 @@ class GeneFeatures:
         metadata: how the features were made (assembly, window_bp, layer, pool, model, orient_by_strand, tss_choice,
             content_hash, ...), strings only.
         donors: names of the donors, or None where there are none.
-        donor_features: (donor promoters, size) float32, one row a distinct promoter that differs from the reference.
+        donor_features: (donor promoters, size) float32, one row a distinct promoter that differs from the reference:
+            the mean of two haplotypes, or one haplotype where they are kept apart.
         donor_feature_genes: (donor promoters,) int32, the row of `features` that each is a variant of.
         donor_feature_index: (donors, genes) int32, the row of `donor_features` that a donor has at a gene; -1 for the
-            reference.
+            reference. Where haplotypes are kept apart (donors, genes, 2), in the order of the phased genotypes.
 
     Raises:
         ValueError: where the parts do not fit each other, or a value is not finite.
@@ -58,23 +59,66 @@ class GeneFeatures:
             _check_donors(self)
 
     def features_of_donor(self, donor: str) -> np.ndarray:
-        """(genes, size) float32: the reference's features with this donor's promoters in their place."""
+        """(genes, size) float32: the reference's features with this donor's promoters in their place.
+
+        Where haplotypes are kept apart, the mean of the two.
+        """
+        first, second = self.features_of_haplotypes(donor)
+        return first if self.haplotypes == "mean" else (first + second) / 2
+
+    def features_of_haplotypes(self, donor: str) -> np.ndarray:
+        """(2, genes, size) float32: features of a donor's haplotypes; both are the mean where only that is known."""
         if self.donors is None or donor not in self.donors:
             raise ValueError(f"no donor {donor!r} among the gene features' donors: {_shown(self.donors or [])}")
         assert self.donor_features is not None and self.donor_feature_index is not None
-        rows = self.donor_feature_index[self.donors.index(donor)]
-        features = self.features.copy()
-        features[rows != REFERENCE] = self.donor_features[rows[rows != REFERENCE]]
+        rows = self.donor_feature_index[self.donors.index(donor)].reshape(len(self.gene_ids), -1)  # (genes, 1 or 2)
+        features = np.stack((self.features, self.features))
+        for haplotype, of_haplotype in zip(features, (rows[:, 0], rows[:, -1]), strict=True):
+            changed = of_haplotype != REFERENCE
+            haplotype[changed] = self.donor_features[of_haplotype[changed]]
         return features
 
+    @property
+    def haplotypes(self) -> Literal["mean", "separate"]:
+        """Whether `donor_features` are means of a donor's two haplotypes or each by itself; "mean" without donors."""
+        return "separate" if self.donor_feature_index is not None and self.donor_feature_index.ndim == 3 else "mean"
 
-def read_gene_features(path: str | Path) -> GeneFeatures:
+    def with_mean_haplotypes(self) -> "GeneFeatures":
+        """The same with one row of `donor_features` a distinct pair of haplotypes, their mean."""
+        if self.haplotypes == "mean":
+            return self
+        assert self.donor_features is not None and self.donor_feature_index is not None
+        of_donors = np.sort(self.donor_feature_index.astype(np.int64), axis=2)  # a pair is the same in either order
+        donor, gene = np.nonzero((of_donors != REFERENCE).any(axis=2))
+        keys = np.column_stack((gene, of_donors[donor, gene]))
+        pairs, numbers = np.unique(keys, axis=0, return_inverse=True)
+        index = np.full(of_donors.shape[:2], REFERENCE, dtype=np.int32)
+        index[donor, gene] = numbers.reshape(-1)
+        genes = pairs[:, 0].astype(np.int32)
+        first, second = (_rows_or_reference(self.features[genes], self.donor_features, one) for one in pairs.T[1:])
+        return replace(
+            self,
+            metadata=dict(self.metadata) | ({"haplotypes": "mean"} if "haplotypes" in self.metadata else {}),
+            donor_features=(first + second) / 2,
+            donor_feature_genes=genes,
+            donor_feature_index=index,
+        )
+
+
+def read_gene_features(path: str | Path, *, haplotypes: Literal["mean", "as_written"] = "mean") -> GeneFeatures:
     """Read a file that `write_gene_features` wrote; float16 becomes float32.
+
+    Args:
+        path: the file.
+        haplotypes: what to do with donors' haplotypes that are kept apart: take the mean of each donor's two, which
+            is what models read, or leave them so.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it is not a whole safetensors file, or not one of gene features.
     """
+    if haplotypes not in ("mean", "as_written"):
+        raise ValueError(f'haplotypes is {haplotypes!r}; expected "mean" or "as_written"')
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no gene features at {path}: expected a .safetensors file that `embed` wrote")
@@ -89,7 +133,8 @@ def read_gene_features(path: str | Path) -> GeneFeatures:
             f"{path} is not a file of gene features: it has the tensors {_shown(sorted(tensors))} and the metadata "
             f"{_shown(sorted(metadata))}, expected a tensor `features` and the metadata `gene_ids` (a JSON list)"
         )
-    return _from_tensors(path, tensors, metadata)
+    found = _from_tensors(path, tensors, metadata)
+    return found.with_mean_haplotypes() if haplotypes == "mean" else found
 
 
 def write_gene_features(
@@ -180,12 +225,20 @@ def _align_donors(gene_features: GeneFeatures, rows: np.ndarray) -> dict[str, np
     kept = np.flatnonzero(tokens >= 0)
     new_row = np.full(len(tokens) + 1, REFERENCE, dtype=np.int32)  # the last entry answers for -1, the reference
     new_row[kept] = np.arange(len(kept))
-    index = np.where(rows >= 0, new_row[gene_features.donor_feature_index[:, rows]], REFERENCE)
+    is_gene = (rows >= 0).reshape(-1, *[1] * (gene_features.donor_feature_index.ndim - 2))
+    index = np.where(is_gene, new_row[gene_features.donor_feature_index[:, rows]], REFERENCE)
     return {
         "donor_features": gene_features.donor_features[kept],
         "donor_feature_genes": tokens[kept],
         "donor_feature_index": index.astype(np.int32),
     }
+
+
+def _rows_or_reference(reference: np.ndarray, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(rows, size): of `features`, and the reference's where the row is -1."""
+    found = reference.copy()
+    found[rows != REFERENCE] = features[rows[rows != REFERENCE]]
+    return found
 
 
 def _check_missing(lacking: list[str], genes_found: int, missing: str) -> None:
@@ -226,16 +279,17 @@ def _check_donors(gene_features: GeneFeatures) -> None:
     features = gene_features.donor_features = np.asarray(gene_features.donor_features, dtype=np.float32)
     of_gene = gene_features.donor_feature_genes = np.asarray(gene_features.donor_feature_genes, dtype=np.int32)
     index = gene_features.donor_feature_index = np.asarray(gene_features.donor_feature_index, dtype=np.int32)
-    expected = ((len(of_gene), size), (len(donors), genes))
+    pair = index.shape[2:] if index.shape[2:] == (2,) else ()
+    expected = ((len(of_gene), size), (len(donors), genes, *pair))
     if (features.shape, index.shape) != expected:
         raise ValueError(
             f"donor_features and donor_feature_index have shapes {features.shape} and {index.shape}; expected "
-            f"(donor promoters, size) and (donors, genes) = {expected[0]} and {expected[1]}"
+            f"(donor promoters, size) and (donors, genes) or (donors, genes, 2) = {expected[0]} and {expected[1]}"
         )
     if not np.isfinite(features).all():
         raise ValueError("donor_features hold values that are NaN or infinite")
-    donor, gene = np.nonzero(index != REFERENCE)
-    rows = index[donor, gene]
+    places = np.nonzero(index != REFERENCE)
+    rows, gene = index[places], places[1]
     if len(rows) and (rows.min() < 0 or rows.max() >= len(of_gene) or (of_gene[rows] != gene).any()):
         raise ValueError("donor_feature_index names rows of donor_features that do not exist or are another gene's")
 

@@ -1,8 +1,8 @@
 """Windows of DNA around transcription start sites, of the reference and of donors' haplotypes.
 
 Source: "Multi-modal single-cell foundation models via dynamic token adaptation", section "DNA features": 196,608 bp
-centred on the TSS, as on the plus strand. Orientation by the gene's strand is an option beyond it. Windows are made one
-at a time: the whole genome's, one-hot encoded, would not fit into memory.
+centred on the TSS, as on the plus strand. Orientation by the gene's strand is an option beyond it, donors' variants of
+every kind another. Windows are made one at a time: the whole genome's, one-hot encoded, would not fit into memory.
 """
 
 import json
@@ -18,7 +18,11 @@ import pandas as pd
 
 from .annotations import TSSChoice, read_tss
 from .configuration_name import configuration_name
+from .donor_variants import DonorSequenceVariants
+from .edited_windows import haplotype_sequence
 from .genomes import Genome, open_genome, reverse_complement
+from .haplotype_reach import window_haplotypes
+from .sequence_variants import VariantEdit
 from .variants import DonorVariants
 
 logger = logging.getLogger(__name__)
@@ -54,20 +58,25 @@ class PromoterWindows:
         """The reference's sequences in the order of `genes`."""
         return (self.sequence(row) for row in range(len(self)))
 
-    def sequence(self, row: int, positions: np.ndarray | None = None, alternatives: np.ndarray | None = None) -> bytes:
+    def sequence(self, row: int, edits: Sequence[VariantEdit] = ()) -> bytes:
         """The window of a gene: `window_bp` upper-case letters ACGTN.
 
         Args:
             row: of `genes`.
-            positions: (substitutions,) 0-based positions on the contig, within the window; none for the reference.
-            alternatives: (substitutions,) uint8, the bases to put there, on the plus strand.
+            edits: what a haplotype's variants do, sorted, checked, none overlapping another; none for the reference.
         """
         gene = self.genes.iloc[row]
+        if edits:
+            return haplotype_sequence(
+                self.genome,
+                edits,
+                contig=gene["contig"],
+                tss=int(gene["tss"]),
+                strand=gene["strand"],
+                window_bp=self.window_bp,
+                orient_by_strand=self.orient_by_strand,
+            )
         sequence = self.genome.fetch(gene["contig"], int(gene["start"]), int(gene["end"]), pad=True)
-        if positions is not None and alternatives is not None:
-            letters = np.frombuffer(sequence, dtype=np.uint8).copy()
-            letters[positions - int(gene["start"])] = alternatives
-            sequence = letters.tobytes()
         return reverse_complement(sequence) if self.orient_by_strand and gene["strand"] == "-" else sequence
 
 
@@ -124,63 +133,78 @@ class DonorPromoters:
     Attributes:
         donors: their names.
         haplotype_genes: (haplotypes,) int32, the window that each distinct haplotype belongs to.
-        haplotype_variants: for each haplotype, the rows of the variants that it carries.
+        haplotype_variants: for each haplotype, the rows of the variants that it carries in reach of the window.
+        haplotype_index: (donors, windows, 2) int32, the haplotypes of each donor at each gene, in the order of the
+            phased genotypes; -1 is the reference.
         promoter_genes: (promoters,) int32, the window of each distinct unordered pair of haplotypes.
         promoter_haplotypes: (promoters, 2) int32, the pair; -1 is the reference.
         index: (donors, windows) int32, the promoter of each donor at each gene; -1 is the reference.
-        variants: what `haplotype_variants` points into.
+        variants: what `haplotype_variants` points into; its report counts variants that reach no window.
     """
 
     donors: list[str]
     haplotype_genes: np.ndarray
     haplotype_variants: list[np.ndarray]
+    haplotype_index: np.ndarray
     promoter_genes: np.ndarray
     promoter_haplotypes: np.ndarray
     index: np.ndarray
-    variants: DonorVariants
+    variants: DonorSequenceVariants
 
     def sequence(self, windows: PromoterWindows, haplotype: int) -> bytes:
         """The window of a haplotype."""
-        rows = self.haplotype_variants[haplotype]
-        positions, alternatives = self.variants.position[rows], self.variants.alternative[rows]
-        return windows.sequence(int(self.haplotype_genes[haplotype]), positions, alternatives)
+        edits = [self.variants.edits[row] for row in self.haplotype_variants[haplotype]]
+        return windows.sequence(int(self.haplotype_genes[haplotype]), edits)
 
 
-def donor_promoters(windows: PromoterWindows, variants: DonorVariants) -> DonorPromoters:
+def donor_promoters(windows: PromoterWindows, variants: DonorVariants | DonorSequenceVariants) -> DonorPromoters:
     """Find the distinct haplotypes within each window, and the pair of them that each donor has.
 
     Args:
         windows: of the reference.
-        variants: from `read_phased_snvs`; their reference alleles are held to be right (`check_reference`).
+        variants: from `read_donor_variants` or `read_phased_snvs`; they are held to be right (`check_variants`).
     """
+    if isinstance(variants, DonorVariants):
+        variants = DonorSequenceVariants.of_snvs(variants)
     n_donors = len(variants.donors)
+    haplotype_index = np.full((n_donors, len(windows), 2), REFERENCE, dtype=np.int32)
     index = np.full((n_donors, len(windows)), REFERENCE, dtype=np.int32)
     haplotype_genes: list[int] = []
     haplotype_variants: list[np.ndarray] = []
-    pairs: list[tuple[int, int, int]] = []
-    for gene, rows in enumerate(_variants_in_windows(windows, variants)):
-        if not len(rows):
+    pairs: list[np.ndarray] = []
+    n_pairs = 0
+    for gene, found in enumerate(
+        window_haplotypes(
+            variants,
+            windows.genes,
+            windows.genome,
+            window_bp=windows.window_bp,
+            orient_by_strand=windows.orient_by_strand,
+        )
+    ):
+        if not found.rows:
             continue
-        carried = variants.haplotypes[rows].reshape(len(rows), n_donors * 2).T  # (donors x 2, variants)
-        distinct, which = np.unique(carried, axis=0, return_inverse=True)
-        numbers = np.full(len(distinct), REFERENCE, dtype=np.int64)
-        for row, alleles in enumerate(distinct):
-            if alleles.any():
-                numbers[row] = len(haplotype_genes)
-                haplotype_genes.append(gene)
-                haplotype_variants.append(rows[alleles == 1])
-        of_donor = np.sort(numbers[which.reshape(n_donors, 2)], axis=1)
-        distinct_pairs, pair_of_donor = np.unique(of_donor, axis=0, return_inverse=True)
-        is_reference = (distinct_pairs == REFERENCE).all(axis=1)
-        pair_numbers = np.where(is_reference, REFERENCE, len(pairs) + np.cumsum(~is_reference) - 1)
-        pairs += [(gene, int(first), int(second)) for first, second in distinct_pairs[~is_reference]]
-        index[:, gene] = pair_numbers[pair_of_donor.reshape(-1)]
-    logger.info("%d donors: %d distinct haplotypes, %d distinct promoters", n_donors, len(haplotype_genes), len(pairs))
-    table = np.array(pairs, dtype=np.int32).reshape(-1, 3)
+        numbers = np.append(len(haplotype_genes) + np.arange(len(found.rows)), REFERENCE)  # the last answers for -1
+        haplotype_genes += [gene] * len(found.rows)
+        haplotype_variants += found.rows
+        haplotype_index[:, gene] = numbers[found.of_donors].reshape(n_donors, 2)
+        of_donor = np.sort(haplotype_index[:, gene].astype(np.int64), axis=1)
+        distinct, pair_of_donor = np.unique((of_donor[:, 0] << 32) + of_donor[:, 1] + 1, return_inverse=True)
+        table = np.stack((distinct >> 32, (distinct & 0xFFFFFFFF) - 1), axis=1)
+        is_reference = (table == REFERENCE).all(axis=1)
+        pair_numbers = np.where(is_reference, REFERENCE, n_pairs + np.cumsum(~is_reference) - 1)
+        index[:, gene] = pair_numbers[pair_of_donor]
+        table = table[~is_reference]
+        pairs.append(np.column_stack((np.full(len(table), gene), table)))
+        n_pairs += len(table)
+    table = np.concatenate(pairs).astype(np.int32) if pairs else np.zeros((0, 3), dtype=np.int32)
+    _count_out_of_reach(variants, haplotype_variants)
+    logger.info("%d donors: %d distinct haplotypes, %d distinct promoters", n_donors, len(haplotype_genes), n_pairs)
     return DonorPromoters(
         variants.donors,
         np.array(haplotype_genes, dtype=np.int32),
         haplotype_variants,
+        haplotype_index,
         table[:, 0],
         table[:, 1:],
         index,
@@ -324,18 +348,16 @@ One row a gene: {window_bp:,} bp centred on its TSS (`{tss_choice}`), N beyond t
 """
 
 
-def _variants_in_windows(windows: PromoterWindows, variants: DonorVariants) -> Iterator[np.ndarray]:
-    """For each window the rows of the variants within it."""
-    on_contig: dict[str, np.ndarray] = {}
-    for contig in dict.fromkeys(variants.contig.tolist()):
-        name = windows.genome.find(contig)
-        if name is not None:
-            rows = np.concatenate([on_contig.get(name, []), np.flatnonzero(variants.contig == contig)]).astype(np.int64)
-            on_contig[name] = rows[np.argsort(variants.position[rows], kind="stable")]
-    for contig, start, end in zip(*(windows.genes[name] for name in ("contig", "start", "end")), strict=True):
-        rows = on_contig.get(contig, np.zeros(0, dtype=np.int64))
-        first, last = np.searchsorted(variants.position[rows], [start, end])
-        yield rows[first:last]
+def _count_out_of_reach(variants: DonorSequenceVariants, haplotype_variants: list[np.ndarray]) -> None:
+    is_used = np.zeros(len(variants), dtype=bool)
+    if haplotype_variants:
+        is_used[np.concatenate(haplotype_variants)] = True
+    unused = np.flatnonzero(~is_used)
+    if len(unused):
+        variants.report["variants that reach no window"] = len(unused)
+        logger.info(
+            "%d of %d variants reach no window, first %s", len(unused), len(variants), variants.variants[unused[0]]
+        )
 
 
 def _report_missing(genome: Genome, tss: pd.DataFrame, is_missing: pd.Series, missing_contigs: str) -> dict[str, int]:

@@ -257,10 +257,11 @@ def check_variants(variants: Sequence[SequenceVariant], genome: Genome) -> None:
     if wrong:
         variant, found = wrong[0]
         what = "base in front" if variant.is_symbolic else "reference allele"
+        start, written = _written(variant)
         raise ValueError(
             f"{len(wrong):,} of {len(variants):,} variants have another {what} than the genome {genome.path}, first "
-            f"{variant} (1-based): {_cut(_written(variant)[1])} in the variant, {_cut(found)} in the genome. Are both "
-            "of one assembly, and is the position 1-based?"
+            f"{variant.contig}:{start + 1} (1-based): {_cut(written)} in {variant}, {_cut(found)} in the genome. Are "
+            "both of one assembly, and is the position 1-based?"
         )
 
 

@@ -1,7 +1,7 @@
 """Donors' phased single-nucleotide variants from a VCF file, plain, gzip or BGZF.
 
-Format: VCF 4.1 and later (https://samtools.github.io/hts-specs/VCFv4.3.pdf). SNVs only: longer variants would move all
-bases behind them, and are refused or left out by count. Positions are 0-based here, 1-based in the file.
+Format: VCF 4.1 and later (https://samtools.github.io/hts-specs/VCFv4.3.pdf). SNVs only: for donors' variants of every
+kind see `donor_variants.py`. Positions are 0-based here, 1-based in the file.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from .genomes import Genome, contig_alias
 logger = logging.getLogger(__name__)
 
 _FIXED_COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
-_MISSING = -1
+MISSING = -1
 
 
 @dataclass
@@ -92,8 +92,15 @@ def read_phased_snvs(
         raise FileNotFoundError(f"no VCF file at {vcf}")
     _check_policies(unphased, missing_genotypes, other_variants)
     lines = vcf_lines(vcf)
-    donors = _read_header(vcf, lines)
-    problems = _Problems(vcf, unphased, missing_genotypes, other_variants)
+    donors = read_donors(vcf, lines)
+    problems = VcfProblems(
+        vcf,
+        {
+            "heterozygous genotypes without phase": (unphased == "error", 'unphased="as_written"'),
+            "missing genotypes": (missing_genotypes == "error", 'missing_genotypes="reference"'),
+            "alleles that are no SNVs": (other_variants == "error", 'other_variants="drop"'),
+        },
+    )
     in_reach = _in_reach(windows)
     sites = [site for number, line in lines for site in _parse_line(vcf, number, line, len(donors), in_reach, problems)]
     problems.raise_or_log()
@@ -132,18 +139,15 @@ class _Site:
     haplotypes: np.ndarray  # (donors, 2) int8
 
 
-class _Problems:
+class VcfProblems:
     """Counts what the policies are about, and at the end raises for the kinds that are refused."""
 
-    def __init__(self, vcf: Path, unphased: str, missing_genotypes: str, other_variants: str) -> None:
+    def __init__(self, vcf: Path, refused: dict[str, tuple[bool, str]]) -> None:
+        """`refused`: kind of problem -> whether it is refused, and the argument that would let it pass."""
         self.vcf = vcf
         self.report: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
-        self._refused = {
-            "heterozygous genotypes without phase": (unphased == "error", 'unphased="as_written"'),
-            "missing genotypes": (missing_genotypes == "error", 'missing_genotypes="reference"'),
-            "alleles that are no SNVs": (other_variants == "error", 'other_variants="drop"'),
-        }
+        self._refused = refused
 
     def count(self, kind: str, where: str, number: int = 1) -> None:
         if number:
@@ -162,7 +166,7 @@ class _Problems:
 
 
 def _parse_line(
-    vcf: Path, number: int, line: str, n_donors: int, in_reach: Callable[[str, int], bool], problems: _Problems
+    vcf: Path, number: int, line: str, n_donors: int, in_reach: Callable[[str, int], bool], problems: VcfProblems
 ) -> list[_Site]:
     """The SNVs of a line that some donor carries, one for each alternative allele."""
     fields = line.split("\t", 9)
@@ -173,10 +177,10 @@ def _parse_line(
     problems.report["lines"] = problems.report.get("lines", 0) + 1
     if not in_reach(contig, position):
         return []
-    alleles, is_phased = _genotypes(vcf, number, fields[8], fields[9], n_donors)
+    alleles, is_phased = read_genotypes(vcf, number, fields[8], fields[9], n_donors)
     if alleles.max(initial=0) > len(fields[4].split(",")):
         raise ValueError(f"{vcf}, line {number}: a genotype names an allele that {where} does not have")
-    problems.count("missing genotypes", where, (alleles == _MISSING).any(axis=1).sum())
+    problems.count("missing genotypes", where, (alleles == MISSING).any(axis=1).sum())
     is_heterozygous = alleles[:, 0] != alleles[:, 1]
     problems.count("heterozygous genotypes without phase", where, (is_heterozygous & ~is_phased).sum())
     sites = []
@@ -194,7 +198,7 @@ def _parse_line(
 _SNVS = {first + second for first in "ACGT" for second in "ACGT" if first != second}
 
 
-def _genotypes(vcf: Path, number: int, genotype_format: str, samples: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+def read_genotypes(vcf: Path, number: int, genotype_format: str, samples: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Alleles (donors, 2) int8, -1 where missing, and whether each donor's are phased (donors,) bool."""
     if genotype_format == "GT" and len(samples) == 4 * n - 1:  # 0|1 each, as in most files: no Python loop
         text = np.frombuffer((samples + "\t").encode(), dtype=np.uint8).reshape(n, 4)
@@ -208,10 +212,7 @@ def _genotypes(vcf: Path, number: int, genotype_format: str, samples: str, n: in
     pairs = [genotype.replace("/", "|").split("|") for genotype in genotypes]
     try:
         alleles = np.array(
-            [
-                [_MISSING if one == "." else int(one) for one in (pair * 2 if len(pair) == 1 else pair)]
-                for pair in pairs
-            ],
+            [[MISSING if one == "." else int(one) for one in (pair * 2 if len(pair) == 1 else pair)] for pair in pairs],
             dtype=np.int8,
         ).reshape(n, 2)
     except ValueError as error:
@@ -246,7 +247,8 @@ def _assemble(vcf: Path, donors: list[str], sites: list[_Site], report: dict[str
     )
 
 
-def _read_header(vcf: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
+def read_donors(vcf: Path, lines: Iterator[tuple[int, str]]) -> list[str]:
+    """The samples' names, from the header; `lines` is then at the first row."""
     for _, line in lines:
         if line.startswith("##"):
             continue

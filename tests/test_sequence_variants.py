@@ -149,13 +149,10 @@ def test_variants_against_the_genome(tmp_path: Path) -> None:
         check_variants([parse_variant(text) for text in right], genome)
         check_variants([], genome)
         wrong = [parse_variant(text) for text in ("1:1:A>C", "1:10:GT>G", "2:101:T>A")]
-        with pytest.raises(
-            ValueError,
-            match=r"2 of 3 variants.*first 2:101:T>A|first 1:10:GT>G \(1-based\): GT in .*, AA in the genome",
-        ):
+        with pytest.raises(ValueError, match=r"2 of 3 .*first 2:101 \(1-based\): T in 2:101:T>A, A in the genome"):
             check_variants(wrong, genome)
         symbolic = SequenceVariant("1", 4, 8, "", "<INV>", base_before="G")
-        with pytest.raises(ValueError, match=r"another base in front .* 1:5-8:inv \(1-based\): G in .*, T in the"):
+        with pytest.raises(ValueError, match=r"another base in front .* 1:4 \(1-based\): G in 1:5-8:inv, T in the"):
             check_variants([symbolic], genome)
         for text in ("1:20:TA>T", "2:100:A>C", "2:121:A>C", "chr1:15-21:dup"):
             with pytest.raises(ValueError, match=f"1 of 2 variants are outside their contig, first {text}"):

@@ -21,17 +21,17 @@ from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from ..data_scripts.annotations import TSSChoice, read_tss
+from ..data_scripts.donor_variants import read_donor_variants
 from ..data_scripts.gene_features import GeneFeatures, read_gene_features, write_gene_features
 from ..data_scripts.genomes import Genome, open_genome
 from ..data_scripts.promoters import (
-    REFERENCE,
     DonorPromoters,
     PromoterWindows,
     donor_promoters,
     one_hot,
     promoter_windows,
 )
-from ..data_scripts.variants import check_reference, read_phased_snvs
+from ..data_scripts.sequence_variants import check_variants
 from ..modeling.modeling_enformer import EnformerForGeneFeatures, Layer
 from .embedding_parts import EmbeddingParts
 
@@ -74,8 +74,11 @@ def embed_promoters(
     table_coordinates: Literal["0-based", "1-based"] = "0-based",
     offsets: Mapping[str, int] | None = None,
     unphased: Literal["error", "as_written"] = "error",
-    missing_genotypes: Literal["error", "reference"] = "error",
+    missing_genotypes: Literal["error", "reference", "drop"] = "error",
     other_variants: Literal["error", "drop"] = "error",
+    overlapping: Literal["error", "first"] = "error",
+    unsorted: Literal["error", "sort"] = "error",
+    haplotypes: Literal["mean", "separate"] = "mean",
     assembly: str | None = None,
     cache_folder: str | Path | None = None,
     part_size: int = 32,
@@ -92,8 +95,8 @@ def embed_promoters(
         fasta, annotation: as `open_genome` and `read_tss`.
         output: the .safetensors file; unfinished parts lie in the folder `<output>.parts` beside it.
         model: an Enformer: folder, Hub repository, or the model itself, in float32.
-        vcf: donors' phased SNVs; adds a row for each distinct promoter that differs from the reference: the mean of its
-            two haplotypes' features.
+        vcf: donors' phased variants of every kind; adds a row for each distinct promoter that differs from the
+            reference. Each distinct haplotype goes through the model once, however many donors share it.
         window_bp: length of the windows; a multiple of the model's bases per position.
         layer, pool: as `EnformerForGeneFeatures.gene_features`.
         batch_size: windows that go through the model together.
@@ -104,7 +107,9 @@ def embed_promoters(
         orient_by_strand, missing_contigs, beyond_contig: as `promoter_windows`.
         gene_ids: only these genes; those that the annotation lacks are logged.
         offsets, cache_folder: as `open_genome`.
-        unphased, missing_genotypes, other_variants: as `read_phased_snvs`.
+        unphased, missing_genotypes, other_variants, overlapping, unsorted: as `read_donor_variants`.
+        haplotypes: whether a donor's row is the mean of the two haplotypes' features or each haplotype keeps its own
+            (`donor_feature_index` is then (donors, genes, 2)). `read_gene_features` takes the mean unless told not to.
         assembly: a name for the metadata, e.g. GRCh38.
         part_size: windows in a part; what a stopped run loses at most, for each process.
         overwrite: replace a file, or parts, that were made from something else.
@@ -115,7 +120,7 @@ def embed_promoters(
         ValueError, FileNotFoundError: for input that the functions named above refuse; before anything is computed.
     """
     output = Path(output)
-    _check_settings(output, batch_size, part_size, dtype, features_dtype, vcf)
+    _check_settings(output, batch_size, part_size, dtype, features_dtype, haplotypes, vcf)
     process = process_state()
     tss = read_tss(
         annotation,
@@ -138,7 +143,13 @@ def embed_promoters(
             missing_contigs=missing_contigs,
             beyond_contig=beyond_contig,
         )
-        policies = {"unphased": unphased, "missing_genotypes": missing_genotypes, "other_variants": other_variants}
+        policies = {
+            "unphased": unphased,
+            "missing_genotypes": missing_genotypes,
+            "other_variants": other_variants,
+            "overlapping": overlapping,
+            "unsorted": unsorted,
+        }
         donors = None if vcf is None else _read_donors(vcf, genome, windows, policies)
         sequences = PromoterSequences(windows, donors)
         embedder = _Embedder(model, process.device, layer, pool, _resolve_dtype(dtype, process.device, vcf))
@@ -155,11 +166,13 @@ def embed_promoters(
             "compute_dtype": embedder.dtype,
             "features_dtype": features_dtype,
         }
+        if donors is not None:
+            metadata["haplotypes"] = haplotypes
         metadata["content_hash"] = _content_hash(embedder, sequences, metadata)
         metadata["report"] = json.dumps(_report(report, sequences))
         if _is_finished(output, metadata["content_hash"], overwrite):
             logger.info("%s is up to date: nothing to compute", output)
-            return read_gene_features(output)
+            return read_gene_features(output, haplotypes="as_written")
         parts = EmbeddingParts(output, metadata, len(sequences), part_size)
         parts.check(overwrite=overwrite)
         _in_turn(process, parts.open)
@@ -170,7 +183,7 @@ def embed_promoters(
         write_gene_features(output, gene_features, dtype=features_dtype)
         parts.remove()
     process.wait_for_everyone()
-    return read_gene_features(output)
+    return read_gene_features(output, haplotypes="as_written")
 
 
 def process_state() -> PartialState:
@@ -265,27 +278,23 @@ def _join(
     features, haplotypes = rows[: len(windows)], rows[len(windows) :]
     if donors is None:
         return GeneFeatures(gene_ids, features, metadata)
-    genes, pairs = donors.promoter_genes, donors.promoter_haplotypes
-    first, second = (
-        np.where((pair == REFERENCE)[:, None], features[genes], haplotypes[pair] if len(haplotypes) else 0)
-        for pair in pairs.T
-    )
-    return GeneFeatures(
+    separate = GeneFeatures(
         gene_ids,
         features,
         metadata,
         donors=list(donors.donors),
-        donor_features=((first + second) / 2).reshape(len(genes), features.shape[1]),
-        donor_feature_genes=genes,
-        donor_feature_index=donors.index,
+        donor_features=haplotypes,
+        donor_feature_genes=donors.haplotype_genes,
+        donor_feature_index=donors.haplotype_index,
     )
+    return separate if metadata["haplotypes"] == "separate" else separate.with_mean_haplotypes()
 
 
 def _read_donors(vcf: str | Path, genome: Genome, windows: PromoterWindows, policies: dict[str, Any]) -> DonorPromoters:
-    variants = read_phased_snvs(vcf, windows=windows.genes, **policies)
+    variants = read_donor_variants(vcf, windows=windows.genes, **policies)
     if not len(variants):
         logger.warning("%s has no variant in reach of any window: all donors are as the reference", vcf)
-    check_reference(variants, genome)
+    check_variants(variants.variants, genome)
     return donor_promoters(windows, variants)
 
 
@@ -304,12 +313,12 @@ def _content_hash(embedder: _Embedder, sequences: PromoterSequences, metadata: d
     """Of everything that the file's numbers depend on, less the batch size, which moves them by rounding only."""
     digest = hashlib.sha256()
     digest.update(json.dumps([metadata[name] for name in _HASHED]).encode())
-    for chunk in _contents(embedder.model, sequences):
+    for chunk in _contents(embedder.model, sequences, metadata.get("haplotypes")):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _contents(model: EnformerForGeneFeatures, sequences: PromoterSequences) -> Iterator[bytes]:
+def _contents(model: EnformerForGeneFeatures, sequences: PromoterSequences, haplotypes: str | None) -> Iterator[bytes]:
     config = model.config
     yield json.dumps([config.heads, config.target_length, config.num_downsamples, config.use_tf_gamma]).encode()
     for name, tensor in sorted(model.state_dict().items()):
@@ -322,6 +331,8 @@ def _contents(model: EnformerForGeneFeatures, sequences: PromoterSequences) -> I
         yield json.dumps(sequences.donors.donors).encode()
         yield sequences.donors.promoter_haplotypes.tobytes()
         yield sequences.donors.index.tobytes()
+        if haplotypes == "separate":
+            yield sequences.donors.haplotype_index.tobytes()
 
 
 def _is_finished(output: Path, content_hash: str, overwrite: bool) -> bool:
@@ -371,7 +382,13 @@ def _resolve_dtype(dtype: str | None, device: torch.device, vcf: str | Path | No
 
 
 def _check_settings(
-    output: Path, batch_size: int, part_size: int, dtype: str | None, features_dtype: str, vcf: str | Path | None
+    output: Path,
+    batch_size: int,
+    part_size: int,
+    dtype: str | None,
+    features_dtype: str,
+    haplotypes: str,
+    vcf: str | Path | None,
 ) -> None:
     if output.suffix != ".safetensors":
         raise ValueError(f"output is {output}; expected a name that ends in .safetensors")
@@ -382,5 +399,7 @@ def _check_settings(
             f"dtype is {dtype!r} and features_dtype {features_dtype!r}; expected float32 or bfloat16, and float32 or "
             "float16"
         )
+    if haplotypes not in ("mean", "separate"):
+        raise ValueError(f'haplotypes is {haplotypes!r}; expected "mean" or "separate"')
     if features_dtype == "float16" and vcf is not None:
         raise ValueError("features_dtype=float16 would round away what single variants change: use float32 with a VCF")
