@@ -41,7 +41,7 @@ def lift_intervals(
     """
     if not 0 < minimum_match <= 1:
         raise ValueError(f"minimum_match is {minimum_match}; expected a share above 0, at most 1")
-    chains = _open_chain(Path(chain))
+    chains = open_chain(Path(chain))
     outcomes: Counter[str] = Counter()
     kept: list[int] = []
     places: list[tuple[str, int, int]] = []
@@ -86,7 +86,13 @@ def _ratio(one: int, other: int) -> float:
     return min(one, other) / max(one, other)
 
 
-def _open_chain(path: Path) -> ChainFile:
+def open_chain(path: Path) -> ChainFile:
+    """The chains of a file, whole and not empty.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged, no chain file, or without a chain.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no chain file at {path}")
     _check_whole(path)
