@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from omics_transformers.data_scripts.genomes import reverse_complement
+from omics_transformers.data_scripts.gene_features import read_gene_features
+from omics_transformers.data_scripts.genomes import open_genome, reverse_complement
 from omics_transformers.modeling.modeling_enformer import EnformerForGeneFeatures
 from omics_transformers.training import embedding
 from omics_transformers.training.embedding import embed_promoters
@@ -123,6 +124,67 @@ def test_donors_have_the_mean_of_their_haplotypes(folder: Path, tmp_path: Path) 
     assert np.abs(found.features_of_donor("ann")[0] - found.features[0]).max() > 0
 
 
+# An insertion in front of G0's TSS, a deletion behind it, an inversion that holds G3's TSS, and an SNV.
+KINDS = [
+    ("1", 880, CONTIGS["1"][880], CONTIGS["1"][880] + "ACGTAC", ".", "0|1 1|0 0|0"),
+    ("1", 920, CONTIGS["1"][920:930], CONTIGS["1"][920], ".", "0|0 0|1 1|1"),
+    ("2", 1480, CONTIGS["2"][1480], "<INV>", "END=1520", "1|0 0|0 0|1"),
+    ("2", 1600, CONTIGS["2"][1600], alternative("2", 1600), ".", "1|0 1|0 1|1"),
+]
+
+
+def write_kinds(path: Path) -> Path:
+    header = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tann\tbob\tcat\n"
+    rows = [
+        [contig, str(position + 1), ".", reference, allele, ".", ".", info, "GT", *genotypes.split()]
+        for contig, position, reference, allele, info, genotypes in KINDS
+    ]
+    path.write_text(header + "".join("\t".join(row) + "\n" for row in rows))
+    return path
+
+
+def kinds_window(gene: int, haplotype: str) -> str:
+    """A window of G0 or G3 with the variants that the two letters of `haplotype` name, by plain slices."""
+    contig, tss = (CONTIGS["1"], 900) if gene == 0 else (CONTIGS["2"], 1500)
+    first, second = (letter == "1" for letter in haplotype)
+    if gene == 0:
+        contig = contig[:921] + contig[930:] if second else contig
+        contig, tss = (contig[:881] + "ACGTAC" + contig[881:], tss + 6) if first else (contig, tss)
+    else:
+        contig = contig[:1600] + alternative("2", 1600) + contig[1601:] if second else contig
+        if first:
+            turned = reverse_complement(contig[1481:1520].encode()).decode()
+            contig, tss = contig[:1481] + turned + contig[1520:], 1481 + 1519 - tss
+    return contig[tss - WINDOW // 2 : tss + WINDOW // 2]
+
+
+@pytest.mark.parametrize("haplotypes", ["mean", "separate"])
+def test_variants_of_all_kinds(folder: Path, tmp_path: Path, haplotypes: str) -> None:
+    vcf = write_kinds(tmp_path / "kinds.vcf")
+    found = embed(folder, tmp_path / "f.safetensors", vcf=vcf, haplotypes=haplotypes)
+    carried = {
+        "ann": [("00", "10"), ("11", "00")],
+        "bob": [("10", "01"), ("01", "00")],
+        "cat": [("01", "01"), ("01", "11")],
+    }
+    assert found.haplotypes == found.metadata["haplotypes"] == haplotypes
+    assert found.donor_features is not None
+    assert len(found.donor_features) == (6 if haplotypes == "mean" else 4)  # no haplotype twice
+    for donor, pairs in carried.items():
+        for gene, pair in zip((0, 3), pairs, strict=True):
+            expected = features_of(folder, [kinds_window(gene, haplotype) for haplotype in pair])
+            np.testing.assert_allclose(
+                found.features_of_donor(donor)[gene], expected.mean(axis=0), rtol=1e-4, atol=1e-6
+            )
+            if haplotypes == "separate":
+                np.testing.assert_allclose(found.features_of_haplotypes(donor)[:, gene], expected, rtol=1e-4, atol=1e-6)
+    if haplotypes == "separate":
+        assert read_gene_features(tmp_path / "f.safetensors").haplotypes == "mean"
+        assert embed(folder, tmp_path / "f.safetensors", vcf=vcf, haplotypes=haplotypes).haplotypes == "separate"
+        with pytest.raises(FileExistsError, match="made from other"):
+            embed(folder, tmp_path / "f.safetensors", vcf=vcf)
+
+
 def test_a_vcf_without_variants_in_reach(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "donors.vcf").read_text().splitlines()
     (tmp_path / "v.vcf").write_text("\n".join([*lines[:2], lines[-1]]) + "\n")
@@ -203,6 +265,7 @@ def test_bfloat16_and_float16_are_near(folder: Path, tmp_path: Path) -> None:
         ({"dtype": "float64"}, "expected float32 or bfloat16"),
         ({"gene_ids": ["X"]}, "none of the 1 gene_ids is in the annotation, whose ids are like G0"),
         ({"features_dtype": "float16", "vcf": "donors.vcf"}, "use float32 with a VCF"),
+        ({"haplotypes": "both"}, 'expected "mean" or "separate"'),
     ],
 )
 def test_settings_that_are_refused_before_anything_is_computed(
@@ -245,3 +308,38 @@ def test_real_promoters_of_both_chromosomes(data_folder: Path, folder: Path, tmp
         )
         assert found.gene_ids == genes
         assert np.ptp(found.features, axis=0).max() > 0
+
+
+@pytest.mark.real_data
+def test_gata4_with_snvs_and_indels_of_two_donors(data_folder: Path, folder: Path, tmp_path: Path) -> None:
+    fasta, tss = data_folder / "genome/GATA4_chr8_11496144-11627216.hg19.fa", 11_561_710
+    (tmp_path / "tss.tsv").write_text(f"gene_id\tcontig\tstrand\ttss\nENSG00000136574\tchr8\t+\t{tss}\n")
+    with open_genome(fasta, offsets={"8": 11_496_144}) as genome:
+        bases = genome.fetch("8", tss - 3000, tss + 3000).decode()
+
+    def row(offset: int, length: int, put: str, genotypes: str, info: str = ".") -> str:
+        reference = bases[3000 + offset : 3000 + offset + length]
+        put = put.replace("=", reference[0])
+        return "\t".join(["8", str(tss + offset + 1), ".", reference, put, ".", ".", info, "GT", *genotypes.split()])
+
+    rows = [
+        row(-700, 1, "A" if bases[2300] != "A" else "C", "1|0 0|0"),
+        row(-300, 12, "=", "0|1 0|0"),
+        row(-20, 1, "=GATAAG", "0|0 1|1"),
+        row(150, 1, "<DUP>", "0|0 0|1", f"END={tss + 180}"),
+        row(2500, 1, "=T", "0|1 0|0"),
+    ]
+    header = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tann\tbob\n"
+    (tmp_path / "v.vcf").write_text(header + "\n".join(rows) + "\n")
+    settings: dict[str, Any] = {
+        "model": folder / "enformer", "window_bp": 4096, "offsets": {"8": 11_496_144}, "progress": False,
+    }  # fmt: skip
+    output = tmp_path / "f.safetensors"
+    found = embed_promoters(
+        fasta, tmp_path / "tss.tsv", output, vcf=tmp_path / "v.vcf", haplotypes="separate", **settings
+    )
+    assert found.donor_features is not None and found.donor_features.shape == (4, 48)
+    report = json.loads(found.metadata["report"])
+    assert report["variants"]["variants that reach no window"] == 1
+    changes = np.abs(np.concatenate([found.features_of_haplotypes(donor)[:, 0] for donor in ("ann", "bob")]))
+    assert len(np.unique(changes.round(9), axis=0)) == 4

@@ -149,3 +149,64 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_gene_features(path, GeneFeatures(["g"], np.zeros((1, 2))))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def make_separate() -> GeneFeatures:
+    """Donor a carries haplotypes 0 and 1 of gene 1, b the same the other way round and twice haplotype 2 of gene 3."""
+    index = np.full((2, 3, 2), -1, dtype=np.int32)
+    index[0, 0], index[1, 0], index[1, 2], index[0, 2] = [0, 1], [1, 0], [2, 2], [-1, 2]
+    return replace(
+        make_gene_features(),
+        metadata={"haplotypes": "separate"},
+        donor_feature_genes=np.array([0, 0, 2], dtype=np.int32),
+        donor_feature_index=index,
+    )
+
+
+def test_haplotypes_apart_and_their_mean(tmp_path: Path) -> None:
+    separate, path = make_separate(), tmp_path / "f.safetensors"
+    assert (separate.haplotypes, make_gene_features().haplotypes) == ("separate", "mean")
+    write_gene_features(path, separate)
+    assert_same(read_gene_features(path, haplotypes="as_written"), separate)
+    mean = read_gene_features(path)
+    assert_same(mean, separate.with_mean_haplotypes())
+    rows, reference = separate.donor_features, separate.features
+    assert rows is not None and mean.donor_features is not None and mean.donor_feature_genes is not None
+    np.testing.assert_array_equal(mean.donor_features, [(rows[0] + rows[1]) / 2, (reference[2] + rows[2]) / 2, rows[2]])
+    assert mean.donor_feature_genes.tolist() == [0, 2, 2]
+    np.testing.assert_array_equal(mean.donor_feature_index, [[0, -1, 1], [0, -1, 2]])
+    assert (mean.haplotypes, mean.metadata) == ("mean", {"haplotypes": "mean"})
+    for donor in "ab":
+        np.testing.assert_array_equal(separate.features_of_donor(donor), mean.features_of_donor(donor))
+    np.testing.assert_array_equal(separate.features_of_haplotypes("b"), [
+        [rows[1], reference[1], rows[2]], [rows[0], reference[1], rows[2]],
+    ])  # fmt: skip
+    np.testing.assert_array_equal(mean.features_of_haplotypes("a"), [mean.features_of_donor("a")] * 2)
+    assert mean.with_mean_haplotypes() is mean
+    with pytest.raises(ValueError, match='expected "mean" or "as_written"'):
+        read_gene_features(path, haplotypes="both")  # type: ignore[arg-type]
+
+
+@given(st.permutations(["<pad>", "ENSG9", *GENES]), st.integers(1, 5))
+def test_alignment_of_haplotypes_apart(vocabulary: list[str], length: int) -> None:
+    kept = vocabulary[:length]
+    if not set(kept) & set(GENES):
+        return
+    table = make_separate()
+    aligned = align_gene_features(table, kept, missing="drop")
+    of_mean = align_gene_features(table.with_mean_haplotypes(), kept, missing="drop")
+    for donor in "ab":
+        np.testing.assert_array_equal(aligned.features_of_donor(donor), of_mean.features_of_donor(donor))
+        both, expected = aligned.features_of_haplotypes(donor), table.features_of_haplotypes(donor)
+        for row, token in enumerate(aligned.gene_ids):
+            if token in GENES:
+                np.testing.assert_array_equal(both[:, row], expected[:, GENES.index(token)])
+
+
+def test_haplotypes_of_a_wrong_shape() -> None:
+    with pytest.raises(ValueError, match=r"\(donors, genes\) or \(donors, genes, 2\)"):
+        replace(make_gene_features(), donor_feature_index=np.full((2, 3, 3), -1))
+    index = np.full((2, 3, 2), -1)
+    index[0, 1, 1] = 0
+    with pytest.raises(ValueError, match="another gene's"):
+        replace(make_gene_features(), donor_feature_index=index)
