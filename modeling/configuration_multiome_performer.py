@@ -25,6 +25,7 @@ class MultiomePerformerConfig(PreTrainedConfig):
         modalities: which paths the model has, of `rna` and `atac`.
         num_value_bins: bins of non-zero values; value ids are 0 for zero, 1 to `num_value_bins`, and `mask_value_id`.
         head_dim: numbers a head; independent of `hidden_size` and `num_attention_heads`.
+        attention_bias: whether the projections to queries, keys and values have biases.
         intermediate_size: width of the feed-forward network.
         hidden_act: its activation, `gelu` or `relu`.
         hidden_dropout_prob: dropout of what each half of a block adds to the residual stream.
@@ -60,6 +61,7 @@ class MultiomePerformerConfig(PreTrainedConfig):
     num_hidden_layers: int = 6
     num_attention_heads: int = 10
     head_dim: int = 64
+    attention_bias: bool = True
     intermediate_size: int = 512
     hidden_act: Literal["gelu", "relu"] = "gelu"
     hidden_dropout_prob: float | int = 0.0
@@ -89,7 +91,13 @@ class MultiomePerformerConfig(PreTrainedConfig):
     @classmethod
     def scbert(cls, **overrides: Any) -> "MultiomePerformerConfig":
         """scBERT's sizes: 16,906 genes and one token of 200 numbers each, RNA only; `overrides` come first."""
-        sizes = {"num_genes": 16_906, "modalities": ["rna"], "hidden_size": 200, "intermediate_size": 800}
+        sizes = {
+            "num_genes": 16_906,
+            "modalities": ["rna"],
+            "hidden_size": 200,
+            "attention_bias": False,
+            "intermediate_size": 800,
+        }
         return cls(**{**sizes, **overrides})
 
     @property

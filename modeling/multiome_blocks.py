@@ -90,9 +90,9 @@ class MultiomePerformerAttention(nn.Module):
         width = config.num_attention_heads * config.head_dim
         self.is_exact = config.attention_type == "sdpa"
         self.num_heads = config.num_attention_heads
-        self.query = nn.Linear(config.hidden_size, width)
-        self.key = nn.Linear(config.hidden_size, width)
-        self.value = nn.Linear(config.hidden_size, width)
+        self.query = nn.Linear(config.hidden_size, width, bias=config.attention_bias)
+        self.key = nn.Linear(config.hidden_size, width, bias=config.attention_bias)
+        self.value = nn.Linear(config.hidden_size, width, bias=config.attention_bias)
         self.output = nn.Linear(width, config.hidden_size)
         self.random_features = RandomFeatures(
             config.num_random_features, config.head_dim, seed=config.feature_seed, place=place

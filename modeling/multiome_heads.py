@@ -75,7 +75,7 @@ class ConvolutionalClassifier(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         self.require_all_genes(hidden_states.shape[1])
-        numbers = F.relu(self.convolution(hidden_states.mT).squeeze(1))  # (B, N)
+        numbers = F.gelu(self.convolution(hidden_states.mT).squeeze(1))  # (B, N); one ReLU unit can die
         if mask is not None:
             numbers = numbers.masked_fill(~mask, 0.0)
         hidden = self.dropout(F.relu(self.first(numbers)))

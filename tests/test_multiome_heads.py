@@ -52,7 +52,7 @@ def test_the_convolutional_head_knows_genes_by_their_column() -> None:
     head = ConvolutionalClassifier(config)
     states = torch.randn(2, 7, 4)
     weight, bias = head.convolution.weight[0, :, 0], head.convolution.bias
-    hidden = F.relu(states @ weight + bias)
+    hidden = F.gelu(states @ weight + bias)
     expected = head.third(F.relu(head.second(F.relu(head.first(hidden)))))
     torch.testing.assert_close(head(states, None), expected)
     assert not torch.allclose(head(states.flip(1), None), expected)
