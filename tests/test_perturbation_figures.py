@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from omics_transformers.pipelines.perturbation_figures import draw_figures
+from omics_transformers.pipelines.target_recovery import target_recovery
 
 SUMMARY = {"gene_id": "ENSG1", "symbol": "GATA4"}
 SETS = {"targets": ["G1", "G2"], "a set with a name that is far too long for any legend": ["G3"], "absent": ["X"]}
@@ -27,18 +28,29 @@ def make_genes(*, with_sham: bool = False, n_genes: int = 30) -> pd.DataFrame:
     if with_sham:
         genes["shift_sham"] = 10 ** generator.normal(-4, 1, n_genes)
         genes["shift_normalised"] = np.log(genes["shift"] / genes["shift_sham"])
+        genes["n_sham"] = 12
+        genes["shift_standardised"] = genes["shift_normalised"] / 0.5
     return genes
 
 
 @pytest.mark.parametrize(
     ("with_sham", "sets", "names"),
     [
-        (False, {}, ["top_genes", "shift_against_cells"]),
-        (False, SETS, ["top_genes", "gene_sets", "shift_against_cells"]),
+        (False, {}, ["top_genes", "shift_against_cells", "network"]),
+        (False, SETS, ["top_genes", "gene_sets", "shift_against_cells", "gene_set_ridges", "network"]),
         (
             True,
             SETS,
-            ["top_genes", "top_genes_normalised", "shift_against_sham", "gene_sets", "shift_against_cells"],
+            [
+                "top_genes",
+                "top_genes_normalised",
+                "shift_against_sham",
+                "gene_sets",
+                "shift_against_cells",
+                "volcano",
+                "gene_set_ridges",
+                "network",
+            ],
         ),
     ],
 )
@@ -75,6 +87,14 @@ def test_equal_tables_give_equal_bytes() -> None:
 )
 def test_odd_tables_are_drawn_without_a_warning(genes: pd.DataFrame) -> None:
     assert len(draw_figures(genes, SETS, SUMMARY)) >= 2
+
+
+def test_recovery_and_the_edit_are_drawn_where_they_are_given() -> None:
+    genes = make_genes()
+    bases = pd.DataFrame({"position": [7], "offset": [0], "reference": ["A"], "edited": ["C"], "is_changed": [True]})
+    recovery = target_recovery(genes, {"targets": ["G1", "G2"]}, draws=20, top_k=[5, 10])
+    names = [one.name for one in draw_figures(genes, {}, SUMMARY, recovery=recovery, edited_bases=bases)]
+    assert names[0] == "sequence_edit" and names[-3:] == ["precision_recall", "precision_over_k", "figure_3"]
 
 
 def test_no_gene_no_figure() -> None:

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from omics_transformers.pipelines.perturbation_figures import Figure
-from omics_transformers.pipelines.perturbation_report import render_report
+from omics_transformers.pipelines.perturbation_canvas import Figure
+from omics_transformers.pipelines.perturbation_edits import EDITS
+from omics_transformers.pipelines.perturbation_report import EDIT_PHRASES, render_report
+from omics_transformers.pipelines.target_recovery import target_recovery
 
 SUMMARY = {
     "gene_id": "ENSG1",
@@ -83,6 +85,41 @@ def test_sham_edits_are_explained_only_where_there_are_some() -> None:
     assert "at 2 other genes" in Text(render_report(GENES, SETS, SUMMARY | {"sham_genes": ["a", "b"]}, [])).text
 
 
-@pytest.mark.parametrize("kind", ["delete", "mask", "overexpress", "features", "sequence", "random-mutations"])
+@pytest.mark.parametrize("kind", [*EDITS, "several"])
 def test_every_edit_has_its_words(kind: str) -> None:
-    assert "GATA4" in render_report(GENES, SETS, SUMMARY | {"edit": {"kind": kind}}, [])
+    assert EDIT_PHRASES[kind] in Text(render_report(GENES, SETS, SUMMARY | {"edit": {"kind": kind}}, [])).text
+
+
+def test_an_edit_of_another_kind_is_named() -> None:
+    assert "an edit was made: swap" in render_report(GENES, SETS, SUMMARY | {"edit": {"kind": "swap"}}, [])
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "unsaid"),
+    [
+        ({}, [], ["claim about biology"]),
+        ({"dna_weights_origin": "EleutherAI/enformer-official-rough"}, [], ["claim about biology"]),
+        (
+            {"dna_weights_origin": "random, seed 0"},
+            ["weights of the DNA model are not pre-trained (random, seed 0)", "makes no claim about biology"],
+            ["cell model"],
+        ),
+        ({"dna_weights_origin": ""}, ["not known where the weights of the DNA model came from"], []),
+        ({"weights_origin": "random"}, ["weights of the cell model are not pre-trained"], ["DNA model"]),
+    ],
+)
+def test_weights_that_know_no_biology_are_owned_up_to(more: dict, said: list[str], unsaid: list[str]) -> None:
+    text = Text(render_report(GENES, SETS, SUMMARY | more, [])).text
+    assert all(words in text for words in said) and not any(words in text for words in unsaid)
+
+
+def test_recovered_targets_are_shown() -> None:
+    recovery = target_recovery(GENES, {"targets": ["ENSG3"]}, top_k=[1, 2], draws=20)
+    text = Text(render_report(GENES, SETS, SUMMARY, [], recovery=recovery)).text
+    assert "Known targets among the genes that move most" in text and "average precision" in text
+    assert "Known targets" not in Text(render_report(GENES, SETS, SUMMARY, [])).text
+
+
+def test_truth_values_are_words() -> None:
+    text = Text(render_report(GENES.assign(above_noise=[True, False]), SETS, SUMMARY, [])).text
+    assert "above noise" in text and "yes" in text
