@@ -288,10 +288,7 @@ def _overlapping_rows(found: DonorSequenceVariants) -> Iterator[tuple[int, np.nd
 
 def _drawn_in(found: DonorSequenceVariants, windows: pd.DataFrame, margin: int) -> int:
     """How many bases beyond a window one haplotype's deletions and inversions there can draw in, at most."""
-    loss = np.array(
-        [edit.end - edit.start if edit.kind == "inversion" else max(-edit.length_change, 0) for edit in found.edits],
-        dtype=np.int64,
-    )
+    loss = np.array([edit.drawn_in for edit in found.edits], dtype=np.int64)
     rows = np.flatnonzero(loss)
     aliases = np.array([contig_alias(contig) for contig in found.contig[rows].tolist()], dtype=str)
     most = 0

@@ -211,8 +211,6 @@ class HaplotypeLayout:
         piece = pieces[number]
         is_turned = piece.is_inverted and taken_by == KEPT
         anchor = piece.end - 1 - offset if piece.is_inverted else piece.start + offset
-        if piece.bases is not None:  # a substitution of as many bases
-            anchor = tss
         new_strand = {"+": "-", "-": "+"}[strand] if is_turned else strand
         return cls(pieces, places, places[number] + offset, anchor, new_strand, taken_by)
 
@@ -229,8 +227,11 @@ class HaplotypeLayout:
             for piece, place in zip(self.pieces, self.places, strict=True)
             if piece.edit != KEPT and place < end and place + piece.length > begin
         ]
-        if self.taken_by != KEPT:  # it moves the window
-            reached.append(self.taken_by)
+        if self.taken_by != KEPT:  # it moves the window, with what lies between it and the anchor
+            anchored = bisect_right(self.places, self.anchor_place) - 1
+            taken = next(number for number, piece in enumerate(self.pieces) if piece.edit == self.taken_by)
+            between = self.pieces[min(anchored, taken) : max(anchored, taken) + 1]
+            reached += [piece.edit for piece in between if piece.edit != KEPT]
         return sorted(set(reached))
 
     def between(self, begin: int, end: int) -> list[Piece]:
@@ -273,16 +274,22 @@ def _anchor(pieces: Sequence[Piece], edits: Sequence[VariantEdit], tss: int, str
             return number, piece.end - 1 - tss, KEPT
         if piece.length == end - start:
             return number, tss - start, KEPT
-        return *_downstream(pieces, number, strand, tss), piece.edit
+        return *_downstream(pieces, edits, number, strand, tss), piece.edit
     raise AssertionError("the TSS is within the contig")
 
 
-def _downstream(pieces: Sequence[Piece], number: int, strand: str, tss: int) -> tuple[int, int]:
-    """The nearest reference base behind a piece, in the direction of transcription."""
+def _downstream(
+    pieces: Sequence[Piece], edits: Sequence[VariantEdit], number: int, strand: str, tss: int
+) -> tuple[int, int]:
+    """The nearest base behind a piece, in the direction of transcription, that is one of the reference's bases still.
+
+    Kept, copied, turned round, or another letter in its place, but none that was inserted.
+    """
     numbers = range(number + 1, len(pieces)) if strand == "+" else range(number - 1, -1, -1)
     for other in numbers:
-        if pieces[other].bases is None and pieces[other].length:
-            return other, 0 if strand == "+" else pieces[other].length - 1
+        piece = pieces[other]
+        if piece.length and (piece.bases is None or not edits[piece.edit].length_change):
+            return other, 0 if strand == "+" else piece.length - 1
     raise ValueError(f"the TSS at {tss + 1:,} (1-based) is deleted together with all of the contig downstream of it")
 
 

@@ -76,8 +76,7 @@ class _Contig:
         self.rows = rows
         self.start = variants.start[rows]
         self.end_so_far = np.maximum.accumulate(variants.end[rows])
-        edits = [variants.edits[row] for row in rows]
-        self.loss = np.array([_drawn_in(edit) for edit in edits], dtype=np.int64)
+        self.loss = np.array([variants.edits[row].drawn_in for row in rows], dtype=np.int64)
 
     def near(self, window: _Window, bits: np.ndarray) -> np.ndarray:
         """Rows of the variants that are in the window or may be drawn in by what some haplotype loses there."""
@@ -90,11 +89,6 @@ class _Contig:
             if needed <= margin:
                 return self.rows[first:last]
             margin = needed
-
-
-def _drawn_in(edit: VariantEdit) -> int:
-    """How many bases from beyond a window an edit may draw in."""
-    return edit.end - edit.start if edit.kind == "inversion" else max(-edit.length_change, 0)
 
 
 def _reached(

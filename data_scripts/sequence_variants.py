@@ -46,6 +46,13 @@ class VariantEdit(NamedTuple):
             return 0
         return self.end - self.start if self.kind == "duplication" else len(self.bases) - (self.end - self.start)
 
+    @property
+    def drawn_in(self) -> int:
+        """How many bases from beyond a window it may draw in, at most: a lost TSS moves the window too."""
+        if self.kind == "inversion" or (self.kind != "duplication" and self.length_change):
+            return self.end - self.start
+        return 0
+
 
 @dataclass(frozen=True)
 class SequenceVariant:

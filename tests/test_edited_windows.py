@@ -46,7 +46,7 @@ def naive_window(
     else:
         hole = len(haplotype) - downstream
         places = range(hole, len(haplotype)) if strand == "+" else range(hole - 1, -1, -1)
-        place = next(i for i in places if isinstance(haplotype[i][0], int) or haplotype[i][0][0] == "copy")
+        place = next(i for i in places if haplotype[i][0] != ("put", None))
     bases = [base for _, base in haplotype]
     if oriented and strand == "-":
         bases = [_PAIRS[base] for base in reversed(bases)]
@@ -152,6 +152,14 @@ def test_a_deleted_tss_gives_way_to_the_nearest_base_downstream(
     assert [str(one) for one in found.applied] == ["1:29-33:del"]
     with pytest.raises(ValueError, match="deleted together with all of the contig downstream"):
         window_of(genome, "1:29-60:del" if strand == "+" else "1:1-33:del", strand=strand)
+
+
+def test_what_follows_a_deleted_tss_is_part_of_the_change(genome: Genome) -> None:
+    """A deletion behind it moves the anchor on, an SNV behind it is the anchor."""
+    both = window_of(genome, "1:29-33:del", "1:34-35:del", window_bp=1)
+    assert (both.anchor, both.sequence, len(both.applied)) == (35, SEQUENCE[35], 2)
+    snv = window_of(genome, "1:29-33:del", text_of(33, 1, other(33)), window_bp=1)
+    assert (snv.anchor, snv.sequence, len(snv.applied)) == (33, other(33), 2)
 
 
 def test_an_inversion_that_holds_the_tss_turns_the_gene(genome: Genome) -> None:

@@ -1,11 +1,15 @@
 """Distinct haplotypes of many donors at once against one haplotype at a time."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omics_transformers.data_scripts import donor_variants
 from omics_transformers.data_scripts.donor_variants import DonorSequenceVariants
 from omics_transformers.data_scripts.edited_windows import apply_variants, overlap, sort_variants
 from omics_transformers.data_scripts.genomes import Genome, open_genome
@@ -92,6 +96,44 @@ def test_each_haplotype_is_as_if_alone(
         ]
         assert len(set(of_gene)) == len(of_gene)
     assert variants.report.get("variants that reach no window", 0) == len(variants) - len(used)
+
+
+def row_of(variant: SequenceVariant, haplotypes: np.ndarray) -> str:
+    genotypes = [f"{first}|{second}" for first, second in haplotypes]
+    if variant.is_symbolic:
+        site = [
+            str(variant.start),
+            ".",
+            SEQUENCE[variant.start - 1],
+            variant.alternative,
+            ".",
+            ".",
+            f"END={variant.end}",
+        ]
+    else:
+        site = [str(variant.start + 1), ".", variant.reference, variant.alternative, ".", ".", "."]
+    return "\t".join(["chr1", *site, "GT", *genotypes]) + "\n"
+
+
+@settings(max_examples=60)
+@given(donors_variants(), st.integers(1, 40), st.booleans())
+def test_what_is_read_around_windows_is_enough(
+    genome: Genome, variants: DonorSequenceVariants, window_bp: int, oriented: bool
+) -> None:
+    """From a VCF, with no margin around the windows to begin with, as from all of the variants."""
+    genes = pd.DataFrame(GENES, columns=["gene_id", "strand", "tss"]).assign(contig="1", symbol="")
+    windows = promoter_windows(genome, genes, window_bp=window_bp, orient_by_strand=oriented)
+    header = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\tb\tc\n"
+    rows = [row_of(*pair) for pair in zip(variants.variants, variants.haplotypes, strict=True)]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(donor_variants, "_FIRST_MARGIN_BP", 0)
+        (Path(folder) / "v.vcf").write_text(header + "".join(rows))
+        read = donor_variants.read_donor_variants(Path(folder) / "v.vcf", windows=windows.genes, unsorted="sort")
+    found, expected = donor_promoters(windows, read), donor_promoters(windows, variants)
+    np.testing.assert_array_equal(found.haplotype_index == -1, expected.haplotype_index == -1)
+    for number, other in zip(found.haplotype_index.ravel(), expected.haplotype_index.ravel(), strict=True):
+        if number != -1:
+            assert found.sequence(windows, number) == expected.sequence(windows, other)
 
 
 def test_five_hundred_donors_share_their_haplotypes(genome: Genome) -> None:
