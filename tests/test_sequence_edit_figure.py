@@ -83,7 +83,7 @@ def test_hits_in_a_row_do_not_overlap() -> None:
 
 def test_no_change_no_figure() -> None:
     assert draw_sequence_edit(make_bases(50, []), gene="GATA4") is None
-    assert draw_sequence_edit(make_bases(0, []), HITS, gene="GATA4") is None
+    assert draw_sequence_edit(make_bases(50, []).head(0), HITS, gene="GATA4") is None
 
 
 def test_tables_without_their_columns() -> None:
