@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .perturbation_edits import ReplaceSequence
+from .perturbation_edits import ReplaceHaplotypes, ReplaceSequence
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def edited_features(edit: Any, row: GeneFeatureRow, metadata: dict[str, Any] | N
     """Features for an edit of DNA.
 
     Args:
-        edit: ReplaceFeatures, ReplaceSequence or RandomMutations.
+        edit: ReplaceFeatures, ReplaceSequence, ReplaceHaplotypes or RandomMutations.
         row: the model's own features of the gene.
         metadata: `model.config.gene_features_metadata`.
         dna_model: has `gene_features(sequences, layer=, pool=) -> (sequences, dna_feature_size)`; only for sequences.
@@ -52,21 +52,22 @@ def edited_features(edit: Any, row: GeneFeatureRow, metadata: dict[str, Any] | N
     """
     if edit.kind == "features":
         return EditedFeatures(_checked_features(edit.features, len(row.features)), [])
-    sequence, reference = _sequences(edit)
+    edited, reference = _sequences(edit)
     settings = _feature_settings(metadata)
-    for which, letters in (("edited", sequence), ("reference", reference)):
+    for which, letters in [*(("edited", sequence) for sequence in edited), ("reference", reference)]:
         if letters is not None and len(letters) != settings["window_bp"]:
             raise ValueError(
                 f"the {which} sequence has {len(letters):,} bp, and the model's features come from windows of "
                 f"{settings['window_bp']:,} bp centred on the TSS: give a window of that length"
             )
-    sequences = [sequence] if reference is None else [sequence, reference]
-    made = _features_of(sequences, dna_model, settings, len(row.features))
-    mutations = [] if reference is None else list_mutations(reference, sequence)
+    distinct = list(dict.fromkeys(sequence for sequence in (*edited, reference) if sequence is not None))
+    made = dict(zip(distinct, _features_of(distinct, dna_model, settings, len(row.features)), strict=True))
+    mean = np.stack([made[sequence] for sequence in edited]).mean(axis=0)
     if reference is None:
-        return EditedFeatures(made[0], mutations)
-    _require_reference(row, made[1])
-    return EditedFeatures(row.features + (made[0] - made[1]), mutations)
+        return EditedFeatures(mean, [])
+    _require_reference(row, made[reference])
+    mutations = [mutation for sequence in edited for mutation in list_mutations(reference, sequence)]
+    return EditedFeatures(row.features + (mean - made[reference]), list(dict.fromkeys(mutations)))
 
 
 def mutate_at_random(sequence: str, *, count: int, window_bp: int, seed: int) -> str:
@@ -117,13 +118,15 @@ def checked_sequence(sequence: str) -> str:
     return upper.translate(str.maketrans("RYSWKMBDHVU", "N" * 11))
 
 
-def _sequences(edit: Any) -> tuple[str, str | None]:
-    """The edited sequence and, where known, the reference's."""
+def _sequences(edit: Any) -> tuple[list[str], str | None]:
+    """The edited sequence, or both haplotypes', and, where known, the reference's."""
+    reference = None if edit.reference_sequence is None else checked_sequence(edit.reference_sequence)
     if edit.kind == ReplaceSequence.kind:
-        reference = edit.reference_sequence
-        return checked_sequence(edit.sequence), None if reference is None else checked_sequence(reference)
-    reference = checked_sequence(edit.reference_sequence)
-    return mutate_at_random(reference, count=edit.count, window_bp=edit.window_bp, seed=edit.seed), reference
+        return [checked_sequence(edit.sequence)], reference
+    if edit.kind == ReplaceHaplotypes.kind:
+        return [checked_sequence(sequence) for sequence in edit.sequences], reference
+    assert reference is not None
+    return [mutate_at_random(reference, count=edit.count, window_bp=edit.window_bp, seed=edit.seed)], reference
 
 
 def _feature_settings(metadata: dict[str, Any] | None) -> dict[str, Any]:
