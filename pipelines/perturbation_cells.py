@@ -7,7 +7,7 @@ over cells. With donors, each token also names the row of variant features that 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,16 @@ class RankedCells:
         starts: (cells + 1,) int64, where each cell starts in `tokens`, and the end.
         variant_ids: (tokens of all cells,) int64 rows of `variant_features`, -1 for the reference; None without donors.
         variant_features: (n_variants, dna_feature_size) float32; None without donors.
+        names: (cells,) str as the cells' index has them; None where they have none.
+        labels: (cells,) str of the column that was asked for; None where none was.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     variant_ids: np.ndarray | None = None
     variant_features: np.ndarray | None = None
+    names: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -49,6 +53,45 @@ class RankedCells:
         """The cells that have a token, ascending int64."""
         places = np.flatnonzero(self.tokens == token_id)
         return np.unique(np.searchsorted(self.starts, places, side="right") - 1)
+
+    def cells_with_each(self, token_ids: Sequence[int]) -> np.ndarray:
+        """(tokens, cells) bool: which cells have each token."""
+        has = np.zeros((len(token_ids), len(self)), dtype=bool)
+        for row, token_id in enumerate(token_ids):
+            has[row, self.cells_with(token_id)] = True
+        return has
+
+    def select(self, cells: np.ndarray) -> "RankedCells":
+        """Some of the cells, in the order given: (cells,) int64."""
+        lengths = self.lengths[cells]
+        starts = np.r_[0, lengths.cumsum()]
+        places = np.arange(starts[-1]) + np.repeat(self.starts[cells] - starts[:-1], lengths)
+        return RankedCells(
+            self.tokens[places],
+            starts,
+            None if self.variant_ids is None else self.variant_ids[places],
+            self.variant_features,
+            None if self.names is None else self.names[cells],
+            None if self.labels is None else self.labels[cells],
+        )
+
+    def genes_a_cell(self, num_special_tokens: int) -> np.ndarray:
+        """(cells,) int64 genes a cell; tokens below `num_special_tokens` are none."""
+        genes = np.r_[0, (self.tokens >= num_special_tokens).cumsum()]
+        return genes[self.starts[1:]] - genes[self.starts[:-1]]
+
+    def mean_ranks(self, cells: np.ndarray, vocab_size: int, num_special_tokens: int) -> np.ndarray:
+        """(vocab_size,) float64: each gene's mean rank over those of `cells` that have it, 0 the first; NaN if none."""
+        is_gene = self.tokens >= num_special_tokens
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[cells] = True
+        before = np.r_[0, is_gene.cumsum()]
+        rank = before[:-1] - np.repeat(before[self.starts[:-1]], self.lengths)
+        counted = is_gene & np.repeat(chosen, self.lengths)
+        tokens = self.tokens[counted]
+        sums = np.bincount(tokens, weights=rank[counted], minlength=vocab_size)
+        counts = np.bincount(tokens, minlength=vocab_size)
+        return np.divide(sums, counts, out=np.full(vocab_size, np.nan), where=counts > 0)
 
     def cells_a_token(self, cells: np.ndarray, vocab_size: int) -> np.ndarray:
         """(vocab_size,) int64: how many of `cells` have each token."""
@@ -78,11 +121,13 @@ def read_cells(
     max_length: int | None = None,
     donor_column: str = "donor",
     gene_features: Any = None,
+    label_column: str | None = None,
 ) -> RankedCells:
     """Ranked cells of an AnnData or a path of a .h5ad, a tokenised folder (or its path), or a `datasets.Dataset`.
 
     Args:
-        cells: counts are ranked with `tokenizer`; a data set must have `input_ids`, and may have `donor_column`.
+        cells: counts are ranked with `tokenizer`; a data set must have `input_ids`, and may have `donor_column`; what
+            this function returned is taken as it is, so that cells need be ranked but once.
         tokenizer: a GeneRankTokenizer.
         counts_layer: layer of the AnnData that holds raw counts; `X` where None.
         use_raw: take `raw.X` of the AnnData.
@@ -92,19 +137,25 @@ def read_cells(
         donor_column: each cell's donor, in `obs` or in the data set; read only with `gene_features`.
         gene_features: an object with `donors`, `gene_ids`, `donor_features` and `donor_feature_index`, as
             `data_scripts.gene_features.read_gene_features` returns; None: all cells have the reference's DNA.
+        label_column: a column of `obs` or of the data set that is kept as `labels`.
 
     Raises:
         ValueError: on input that is none of these, that cannot be read, or that has no usable genes or donors.
         FileNotFoundError: on a path where nothing is.
     """
+    if hasattr(cells, "cells_with_each"):
+        return _as_ranked_before(cells, max_length, gene_features, label_column)
     if isinstance(cells, str | PathLike):
         cells = _open(Path(cells), tokenizer)
     if hasattr(cells, "obs") and hasattr(cells, "var"):
         ranked = _rank(cells, tokenizer, counts_layer, use_raw, gene_id_column, max_length)
         donors = cells.obs.get(donor_column) if gene_features is not None else None
+        labels = _labels(cells.obs, cells.obs.columns, label_column)
+        ranked = replace(ranked, names=np.asarray(cells.obs_names).astype(str), labels=labels)
     elif hasattr(cells, "column_names") and hasattr(cells, "with_format"):
         ranked = _cut(_from_dataset(cells, len(tokenizer)), max_length)
         donors = cells[donor_column] if gene_features is not None and donor_column in cells.column_names else None
+        ranked = replace(ranked, labels=_labels(cells, cells.column_names, label_column))
     else:
         raise ValueError(
             f"cells are of type {type(cells).__name__}: expected an AnnData, a path of a .h5ad file or of a tokenised "
@@ -115,6 +166,29 @@ def read_cells(
     if donors is None:
         raise ValueError(f"gene features of donors were given, and the cells have no column {donor_column!r}")
     return _with_donors(ranked, np.asarray(donors).astype(str), gene_features, tokenizer)
+
+
+def _as_ranked_before(
+    cells: RankedCells, max_length: int | None, gene_features: Any, label_column: str | None
+) -> RankedCells:
+    if gene_features is not None and cells.variant_features is None:
+        raise ValueError("the cells were ranked without gene features of donors: give gene_features when reading them")
+    if label_column is not None and cells.labels is None:
+        raise ValueError(f"the cells were ranked without the column {label_column!r}: give label_column when reading")
+    if max_length is not None and cells.lengths.max(initial=0) > max_length:
+        raise ValueError(
+            f"the longest cell has {cells.lengths.max():,} tokens, and the model takes {max_length:,}: rank the cells "
+            "with max_length"
+        )
+    return cells
+
+
+def _labels(source: Any, columns: Sequence[Any], column: str | None) -> np.ndarray | None:
+    if column is None:
+        return None
+    if column not in columns:
+        raise ValueError(f"the cells have no column {column!r}; they have: {', '.join(map(str, columns)) or 'none'}")
+    return np.asarray(source[column]).astype(str)
 
 
 def _open(path: Path, tokenizer: Any) -> Any:
@@ -246,7 +320,7 @@ def _with_donors(cells: RankedCells, donors: np.ndarray, gene_features: Any, tok
     row_of_token = _feature_rows(gene_features.gene_ids, tokenizer)[cells.tokens]
     rows = np.asarray(gene_features.donor_feature_index)[donor_of_token, row_of_token]
     variant_ids = np.where(row_of_token >= 0, rows, -1).astype(np.int64)
-    return RankedCells(cells.tokens, cells.starts, variant_ids, np.asarray(gene_features.donor_features))
+    return replace(cells, variant_ids=variant_ids, variant_features=np.asarray(gene_features.donor_features))
 
 
 def _feature_rows(gene_ids: Sequence[str], tokenizer: Any) -> np.ndarray:

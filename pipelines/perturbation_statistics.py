@@ -6,15 +6,15 @@ vectors in float64, since for small mutations it is near the last bit of a cosin
 its usual shift under other genes' edits, because genes differ in how easily they move.
 """
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+
+from .perturbation_gene_sets import close_names as close_names
+from .perturbation_gene_sets import read_gene_sets as read_gene_sets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,13 +72,15 @@ class GeneTable(NamedTuple):
     Attributes:
         genes: token_id, gene_id, symbol, n_cells, cosine_mean, cosine_sd (NaN for one cell), shift = 1 - cosine_mean,
             rank (1: the most shifted); one row a gene, in that order.
-        edited_gene: the same of the edited gene, less its rank; None where its token is gone.
+        edited_gene: the same of the edited gene, less its rank; None where its token is gone, or for several genes.
         n_left_out: genes that too few cells express.
+        edited_genes: gene_id, symbol and the same of each edited gene that still has a token.
     """
 
     genes: "pd.DataFrame"
     edited_gene: dict[str, Any] | None
     n_left_out: int
+    edited_genes: list[dict[str, Any]]
 
 
 def gene_table(
@@ -86,7 +88,7 @@ def gene_table(
     gene_ids: Sequence[str],
     gene_symbols: Mapping[str, str],
     *,
-    edited_token: int,
+    edited_token: int | Sequence[int],
     minimum_cells: int = 1,
 ) -> GeneTable:
     """One row a gene that `minimum_cells` cells express, the most shifted first; equal shifts by ascending token id.
@@ -95,7 +97,7 @@ def gene_table(
         moments: of the edit, by token.
         gene_ids: the token of each id.
         gene_symbols: gene id -> symbol; "" in the table where unknown.
-        edited_token: the gene that was edited; it is reported apart, being no answer to its own edit.
+        edited_token: the gene or genes that were edited; they are reported apart, being no answer to their own edit.
         minimum_cells: genes in fewer cells are left out and counted.
     """
     import pandas as pd
@@ -112,13 +114,42 @@ def gene_table(
             "shift": moments.mean[tokens],
         }
     )
-    is_edited = table["token_id"] == edited_token
-    edited = table[is_edited].drop(columns=["token_id", "gene_id", "symbol"]).to_dict("records")
+    edited_tokens = [edited_token] if isinstance(edited_token, int) else list(edited_token)
+    is_edited = table["token_id"].isin(edited_tokens)
+    edited_genes = table[is_edited].drop(columns="token_id").to_dict("records")
+    edited = [{key: row[key] for key in row if key not in ("gene_id", "symbol")} for row in edited_genes]
     others = table[~is_edited]
     genes = others[others["n_cells"] >= minimum_cells]
     genes = genes.sort_values(["shift", "token_id"], ascending=[False, True], ignore_index=True)
     ranked = genes.assign(rank=np.arange(1, len(genes) + 1))
-    return GeneTable(ranked, edited[0] if edited else None, len(others) - len(genes))
+    only = edited[0] if len(edited) == len(edited_tokens) == 1 else None
+    return GeneTable(ranked, only, len(others) - len(genes), edited_genes)
+
+
+def add_intervals(table: "pd.DataFrame", *, level: float = 0.95) -> "pd.DataFrame":
+    """The table with shift_low and shift_high: Student's interval of the mean shift over cells; missing for one cell.
+
+    Cells are taken as independent; those of one donor are not, and their interval is too narrow.
+    """
+    from scipy import stats
+
+    n = table["n_cells"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = stats.t.ppf(0.5 + level / 2, n - 1) * table["cosine_sd"].to_numpy() / np.sqrt(n)
+    return table.assign(shift_low=table["shift"] - half, shift_high=table["shift"] + half)
+
+
+def add_rank_columns(table: "pd.DataFrame", mean_ranks: np.ndarray, n_cells: int) -> "pd.DataFrame":
+    """The table with mean_rank (0: the strongest gene of its cell) and share_of_cells, both before the edit.
+
+    Args:
+        table: of `gene_table`.
+        mean_ranks: (vocabulary,) over the cells that have the gene.
+        n_cells: that were edited.
+    """
+    return table.assign(
+        mean_rank=mean_ranks[table["token_id"].to_numpy()], share_of_cells=table["n_cells"] / max(n_cells, 1)
+    )
 
 
 def add_sham_columns(table: "pd.DataFrame", sham_moments: Sequence[ShiftMoments]) -> "pd.DataFrame":
@@ -130,8 +161,9 @@ def add_sham_columns(table: "pd.DataFrame", sham_moments: Sequence[ShiftMoments]
 
     Returns:
         The table with n_sham (edits that the gene was seen under), shift_sham (geometric mean of its shifts under
-        them), shift_normalised (log of shift less the mean log of the sham shifts) and rank_normalised; missing where
-        no sham edit shares a cell with the gene.
+        them), shift_normalised (log of shift less the mean log of the sham shifts), rank_normalised and
+        shift_standardised (shift_normalised in standard deviations, n - 1, of the sham shifts' logs; missing for fewer
+        than two); missing where no sham edit shares a cell with the gene.
     """
     import pandas as pd
 
@@ -141,6 +173,8 @@ def add_sham_columns(table: "pd.DataFrame", sham_moments: Sequence[ShiftMoments]
     n_sham = np.isfinite(logs).sum(axis=0)
     mean_log = np.where(n_sham > 0, np.nansum(logs, axis=0) / np.maximum(n_sham, 1), np.nan)
     normalised = np.log(np.maximum(table["shift"].to_numpy(), SMALLEST_SHIFT)) - mean_log
+    squares = np.nansum((logs - mean_log) ** 2, axis=0)
+    deviation = np.sqrt(np.where(n_sham > 1, squares / np.maximum(n_sham - 1, 1), np.nan))
     order = np.lexsort((tokens, -normalised))  # NaN last
     rank = np.empty(len(table))
     rank[order] = np.arange(1, len(table) + 1)
@@ -150,35 +184,8 @@ def add_sham_columns(table: "pd.DataFrame", sham_moments: Sequence[ShiftMoments]
         shift_sham=np.exp(mean_log),
         shift_normalised=normalised,
         rank_normalised=pd.array(rank, dtype="Float64").astype("Int64"),
+        shift_standardised=np.divide(normalised, deviation, out=np.full(len(table), np.nan), where=deviation > 0),
     )
-
-
-def read_gene_sets(gene_sets: Any) -> dict[str, list[str]]:
-    """Gene sets from a mapping of names to ids or symbols, or from files: .gmt, or one gene a line.
-
-    Args:
-        gene_sets: a mapping, a path, or a list of paths. A file of one gene a line is a set named after the file.
-
-    Raises:
-        ValueError: on a set without genes, a name given twice, or a file that is neither.
-        FileNotFoundError: on a path where no file is.
-    """
-    if gene_sets is None:
-        return {}
-    if isinstance(gene_sets, Mapping):
-        sets = {str(name): list(dict.fromkeys(map(str, genes))) for name, genes in gene_sets.items()}
-    else:
-        paths = [gene_sets] if isinstance(gene_sets, str | PathLike) else list(gene_sets)
-        sets = {}
-        for path in paths:
-            for name, genes in _read_gene_set_file(Path(path)).items():
-                if name in sets:
-                    raise ValueError(f"{path}: the gene set {name!r} was already given; give each set its own name")
-                sets[name] = genes
-    for name, genes in sets.items():
-        if not genes:
-            raise ValueError(f"the gene set {name!r} has no genes")
-    return sets
 
 
 def gene_set_table(
@@ -209,9 +216,9 @@ def gene_set_table(
         tokens = {tokenizer.token_id_of_gene(gene) for gene in genes} - {None}
         inside = table["token_id"].isin(tokens).to_numpy()
         row: dict[str, Any] = {"gene_set": name, "n_given": len(genes), "n_in_vocabulary": len(tokens)}
-        row |= {"n_tested": int(inside.sum())} | _rank_sum(table["shift"].to_numpy(), inside, alternative)
+        row |= {"n_tested": int(inside.sum())} | rank_sum(table["shift"].to_numpy(), inside, alternative)
         if "shift_normalised" in table:
-            tested = _rank_sum(table["shift_normalised"].to_numpy(), inside, alternative)
+            tested = rank_sum(table["shift_normalised"].to_numpy(), inside, alternative)
             row |= {f"{key}_normalised": tested[key] for key in ("auc", "p_value")}
         if row["n_tested"] < len(genes):
             logger.info("gene set %s: %d of %d genes tested", name, row["n_tested"], len(genes))
@@ -238,17 +245,15 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     return q_values
 
 
-def close_names(name: str, names: Sequence[str], count: int = 3) -> list[str]:
-    """The names most like one that was not found, whatever the case."""
-    by_upper = {known.upper(): known for known in names}
-    return [by_upper[match] for match in difflib.get_close_matches(name.upper(), by_upper, n=count, cutoff=0.6)]
-
-
 def _normalised(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
-def _rank_sum(values: np.ndarray, inside: np.ndarray, alternative: Alternative) -> dict[str, float]:
+def rank_sum(values: np.ndarray, inside: np.ndarray, alternative: Alternative) -> dict[str, float]:
+    """Mann-Whitney's test of `values` (genes,) inside a set against those outside; values that are not finite left out.
+
+    Returns shift_median, shift_median_others, statistic, auc and p_value, NaN where one side is empty.
+    """
     from scipy import stats
 
     known = np.isfinite(values)
@@ -267,29 +272,3 @@ def _rank_sum(values: np.ndarray, inside: np.ndarray, alternative: Alternative) 
         "auc": statistic / (len(members) * len(others)),
         "p_value": float(test.pvalue),
     }
-
-
-def _read_gene_set_file(path: Path) -> dict[str, list[str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no gene sets at {path}: expected a .gmt file, or a text file of one gene a line")
-    lines = [line.rstrip("\r\n") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("#")]
-    if path.suffix == ".gmt":
-        return _parse_gmt(path, lines)
-    odd = next((line for line in lines if len(line.split()) != 1), None)
-    if odd is not None:
-        raise ValueError(f"{path}: {odd[:60]!r} is not one gene; expected one gene a line (name sets of GMT form .gmt)")
-    return {path.stem: list(dict.fromkeys(line.strip() for line in lines))}
-
-
-def _parse_gmt(path: Path, lines: Sequence[str]) -> dict[str, list[str]]:
-    sets: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, start=1):
-        name, *rest = line.split("\t")
-        if len(rest) < 2:
-            raise ValueError(f"{path}, line {number}: expected name, description and genes, parted by tabs")
-        if name in sets:
-            raise ValueError(f"{path}, line {number}: the gene set {name!r} is there twice")
-        # Enrichr's files may give a weight after a comma.
-        sets[name] = list(dict.fromkeys(gene.split(",")[0].strip() for gene in rest[1:] if gene.strip()))
-    return sets

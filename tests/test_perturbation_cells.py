@@ -180,3 +180,39 @@ def test_input_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         read_cells(Dataset.from_dict({"input_ids": []}), tokenizer)
     with pytest.raises(ValueError, match="the AnnData has no cells"):
         read_cells(make_anndata()[:0], tokenizer)
+
+
+def test_names_labels_and_cells_ranked_before() -> None:
+    ranked = read_cells(make_anndata(), make_tokenizer(), label_column="donor")
+    assert ranked.names.tolist() == [f"c{number}" for number in range(9)]
+    assert ranked.labels.tolist() == [f"d{number % 3}" for number in range(9)]
+    assert read_cells(ranked, make_tokenizer(), label_column="donor") is ranked
+    plain = read_cells(make_anndata(), make_tokenizer())
+    assert plain.labels is None
+    with pytest.raises(ValueError, match="have no column 'disease'; they have: donor"):
+        read_cells(make_anndata(), make_tokenizer(), label_column="disease")
+    with pytest.raises(ValueError, match="ranked without the column 'donor'"):
+        read_cells(plain, make_tokenizer(), label_column="donor")
+    with pytest.raises(ValueError, match="ranked without gene features"):
+        read_cells(plain, make_tokenizer(), gene_features=SimpleNamespace())
+    with pytest.raises(ValueError, match="the model takes 2: rank the cells with max_length"):
+        read_cells(plain, make_tokenizer(), max_length=2)
+
+
+@given(seed=st.integers(0, 100))
+def test_selection_ranks_and_counts_by_plain_loops(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = [generator.permutation(9)[: generator.integers(0, 8)].tolist() for _ in range(7)]
+    starts = np.r_[0, np.cumsum([len(row) for row in rows])]
+    cells = RankedCells(np.array([token for row in rows for token in row], dtype=np.int64), starts, names=np.arange(7))
+    chosen = generator.choice(7, 4, replace=False)
+    part = cells.select(chosen)
+    assert cells_of(part) == [rows[cell] for cell in chosen] and part.names.tolist() == chosen.tolist()
+    genes = [[token for token in row if token >= 2] for row in rows]
+    assert cells.genes_a_cell(2).tolist() == [len(row) for row in genes]
+    has = cells.cells_with_each([3, 5])
+    assert has.tolist() == [[token in row for row in rows] for token in (3, 5)]
+    found = cells.mean_ranks(chosen, 10, 2)
+    for token in range(10):
+        ranks = [genes[cell].index(token) for cell in chosen if token in genes[cell]]
+        assert found[token] == pytest.approx(np.mean(ranks)) if ranks else np.isnan(found[token])

@@ -1,7 +1,5 @@
 """Shifts, ranks, rank-sum tests and false discovery rates against plain formulas, scipy and statsmodels."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,13 +13,13 @@ from omics_transformers.modeling.tokenization_gene_rank import GeneRankTokenizer
 from omics_transformers.pipelines.perturbation_statistics import (
     ShiftMoments,
     ShiftSums,
+    add_intervals,
+    add_rank_columns,
     add_sham_columns,
     benjamini_hochberg,
-    close_names,
     gene_set_table,
     gene_table,
     one_minus_cosine,
-    read_gene_sets,
 )
 
 TOKENS = ["<pad>", "<mask>", *[f"G{number}" for number in range(40)]]
@@ -88,6 +86,33 @@ def test_gene_table_ranks_and_sets_the_edited_gene_apart() -> None:
     assert order.index("G20") == order.index("G10") + 1
 
 
+def test_several_edited_genes_are_set_apart() -> None:
+    table = gene_table(make_moments(np.linspace(0, 1, 40)), TOKENS, {"G1": "SYM1"}, edited_token=[2, 3])
+    assert table.edited_gene is None
+    assert [(row["gene_id"], row["symbol"]) for row in table.edited_genes] == [("G0", ""), ("G1", "SYM1")]
+    assert len(table.genes) == 38 and table.genes["rank"].iloc[-1] == 38
+
+
+@pytest.mark.parity
+def test_intervals_equal_scipy() -> None:
+    cells = np.random.default_rng(0).random((5, 12))
+    moments = ShiftMoments(np.full(5, 12), cells.mean(axis=1), cells.std(axis=1, ddof=1))
+    moments.n_cells[4], moments.standard_deviation[4] = 1, np.nan
+    table = add_intervals(gene_table(moments, TOKENS, {}, edited_token=9).genes, level=0.9)
+    for row in table.itertuples():
+        if row.token_id == 4:
+            assert np.isnan(row.shift_low) and np.isnan(row.shift_high)
+            continue
+        expected = stats.ttest_1samp(cells[row.token_id], 0).confidence_interval(0.9)
+        np.testing.assert_allclose([row.shift_low, row.shift_high], expected)
+
+
+def test_ranks_and_shares_of_cells() -> None:
+    table = gene_table(make_moments(np.linspace(0, 1, 40), 3), TOKENS, {}, edited_token=1).genes
+    found = add_rank_columns(table, np.arange(42) * 10.0, 12)
+    assert (found["mean_rank"] == found["token_id"] * 10).all() and (found["share_of_cells"] == 0.25).all()
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
 def test_gene_sets_equal_scipy(alternative: str) -> None:
@@ -142,6 +167,10 @@ def test_sham_columns_by_a_plain_loop() -> None:
         if seen:
             assert row.shift_sham == pytest.approx(np.exp(np.mean(seen)))
             assert row.shift_normalised == pytest.approx(np.log(row.shift) - np.mean(seen))
+        if len(seen) > 1:
+            assert row.shift_standardised == pytest.approx(row.shift_normalised / np.std(seen, ddof=1))
+        else:
+            assert np.isnan(row.shift_standardised)
     missing = table[table["gene_id"] == "G4"].iloc[0]
     assert missing["n_sham"] == 0 and np.isnan(missing["shift_normalised"]) and pd.isna(missing["rank_normalised"])
     ranked = table.dropna(subset=["rank_normalised"]).sort_values("rank_normalised")
@@ -165,51 +194,3 @@ def test_shifts_of_zero_have_a_finite_logarithm() -> None:
     table = gene_table(make_moments(np.zeros(40)), TOKENS, {}, edited_token=1).genes
     found = add_sham_columns(table, [make_moments(np.zeros(40))])
     assert (found["shift_normalised"] == 0).all()
-
-
-def test_gene_sets_from_files(tmp_path: Path) -> None:
-    (tmp_path / "sets.gmt").write_text("first\tfrom ChEA\tA\tB,1.0\tA\n\nsecond\t\tC\n")
-    (tmp_path / "housekeeping.txt").write_text("# made by hand\nA\nC\nA\n")
-    found = read_gene_sets([tmp_path / "sets.gmt", tmp_path / "housekeeping.txt"])
-    assert found == {"first": ["A", "B"], "second": ["C"], "housekeeping": ["A", "C"]}
-    assert read_gene_sets(str(tmp_path / "sets.gmt")) == {"first": ["A", "B"], "second": ["C"]}
-    assert read_gene_sets({"mine": ("A", "A")}) == {"mine": ["A"]}
-    assert read_gene_sets(None) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.gmt", "only\n", r"a\.gmt, line 1: expected name, description and genes"),
-        ("a.gmt", "s\t\tA\ns\t\tB\n", "line 2: the gene set 's' is there twice"),
-        ("a.txt", "A B\n", "'A B' is not one gene"),
-        ("a.txt", "\n", "the gene set 'a' has no genes"),
-    ],
-)
-def test_bad_gene_set_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_gene_sets(tmp_path / name)
-
-
-def test_missing_and_repeated_gene_sets_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no gene sets at"):
-        read_gene_sets(tmp_path / "none.gmt")
-    (tmp_path / "a.txt").write_text("A\n")
-    with pytest.raises(ValueError, match="'a' was already given"):
-        read_gene_sets([tmp_path / "a.txt", tmp_path / "a.txt"])
-
-
-@pytest.mark.real_data
-def test_published_gene_sets_can_be_read(data_folder: Path) -> None:
-    found = read_gene_sets(
-        [
-            data_folder / "genesets" / "chea2015_cardiac.gmt",
-            data_folder / "genesets" / "housekeeping_symbols.DERIVED.txt",
-        ]
-    )
-    assert len(found) > 2 and len(found["housekeeping_symbols.DERIVED"]) == 3_780
-
-
-def test_close_names_ignore_case() -> None:
-    assert close_names("gata3", ["GATA4", "TBX5", "Gata6"]) == ["Gata6", "GATA4"]
