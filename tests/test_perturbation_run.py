@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from omics_transformers.pipelines.perturbation_cell_shift import CellShifts
 from omics_transformers.pipelines.perturbation_cells import RankedCells
 from omics_transformers.pipelines.perturbation_run import GeneEdit, PerturbationRun, Vocabulary
 
@@ -91,3 +92,63 @@ def test_a_batch_without_any_variant_sends_none() -> None:
     run, recorder = make_run(cells)
     run.measure(np.arange(1), GeneEdit("delete", GENE), [], batch_size=2)
     assert "variant_ids" not in recorder.calls[0]
+
+
+def test_several_genes_are_edited_together_and_each_gets_its_own_features() -> None:
+    run, recorder = make_run(make_cells([7, GENE, 6, 8], [9, 6]))
+    first, second = np.full(3, 1, dtype=np.float32), np.full(3, 2, dtype=np.float32)
+    edits = [GeneEdit("features", GENE, first), GeneEdit("features", 6, second), GeneEdit("delete", 9)]
+    run.measure(np.arange(2), edits, [], batch_size=2)
+    (call,) = recorder.calls
+    assert call["input_ids"].tolist() == [[7, 5, 6, 8], [9, 6, 0, 0], [7, 5, 6, 8], [6, 0, 0, 0]]
+    assert call["variant_features"].tolist() == [[1, 1, 1], [2, 2, 2]]
+    assert call["variant_ids"][2:].tolist() == [[-1, 0, 1, -1], [1, -1, -1, -1]]
+
+
+def test_sham_edits_of_several_genes_need_all_or_any() -> None:
+    run, recorder = make_run(make_cells([7, GENE, 6, 8], [GENE, 6]))
+    sham = [GeneEdit("delete", 7), GeneEdit("delete", 6)]
+    for need_all, cells_edited in ((True, 1), (False, 2)):
+        recorder.calls.clear()
+        _, (moments,) = run.measure(np.arange(2), GeneEdit("mask", GENE), [sham], batch_size=2, need_all=need_all)
+        assert len(recorder.calls[1]["input_ids"]) == cells_edited
+        assert moments.n_cells[[5, 6, 7, 8]].tolist() == [cells_edited, 0, 0, 1]
+
+
+def test_cell_shifts_come_with_their_cells() -> None:
+    cells = [[7, GENE, 6, 8], [GENE, 6], [GENE]]
+    run, _ = make_run(make_cells(*cells))
+    shifts = CellShifts()
+    run.measure(np.array([2, 0, 1]), GeneEdit("delete", GENE), [], batch_size=2, cell_shifts=shifts)
+    found = shifts.result()
+    assert found.cells.tolist() == [0, 1, 2]
+    for row, cell in enumerate(cells[:2]):
+        states = np.zeros((2, len(cell), VOCABULARY.size + 1))
+        for number, tokens in enumerate((cell, [token for token in cell if token != GENE])):
+            states[number, np.arange(len(tokens)), tokens] = 1
+            states[number, :, -1] = len(tokens)
+        before, without = states[0].mean(axis=0), states[0, np.array(cell) != GENE].mean(axis=0)
+        after = states[1, : len(cell) - 1].mean(axis=0)
+        for column, reference in enumerate((before, without)):
+            cosine = reference @ after / np.linalg.norm(reference) / np.linalg.norm(after)
+            assert found.shifts[row, column] == pytest.approx(1 - cosine, rel=1e-9)
+    assert np.isnan(found.shifts[2]).all()  # no gene is left
+
+
+def test_without_noise_the_floor_is_zero_and_batches_differ() -> None:
+    run, recorder = make_run(make_cells([7, GENE, 6, 8], [GENE, 6], [9, 8]))
+    noise = run.measure_noise(np.array([0, 1]), 2, max_length=6)
+    assert [call["input_ids"].tolist() for call in recorder.calls] == [
+        [[7, 5, 6, 8], [5, 6, 0, 0]] * 2,
+        [[5, 6, 0, 0, 0, 0], [7, 5, 6, 8, 0, 0]],
+    ]
+    assert noise.of_genes(np.arange(12)).max() == 0 and noise.of_cells() == 0 and noise.n_cells == 2
+
+
+def test_the_mean_embedding_of_cells() -> None:
+    run, recorder = make_run(make_cells([7, 6], [6], []))
+    found = run.mean_embedding(np.arange(3), 1)
+    expected = np.zeros(13)
+    expected[[6, 7, 12]] = 0.75, 0.25, 1.5
+    np.testing.assert_allclose(found, expected)
+    assert run.model_seconds() > 0 and len(recorder.calls) == 1
