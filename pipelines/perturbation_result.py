@@ -1,7 +1,7 @@
 """What a perturbation found: tables, a summary, and their files.
 
-`save` writes genes.tsv, sets.tsv, summary.json, report.html and figures/, all or nothing: into a folder beside the
-wanted one, which is renamed at the end.
+`save` writes genes.tsv, sets.tsv, cells.tsv, summary.json, report.html and figures/, all or nothing: into a folder
+beside the wanted one, which is renamed at the end. How long it took is not written: the same result, the same bytes.
 """
 
 import json
@@ -20,7 +20,13 @@ from .perturbation_report import render_report
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = ("genes.tsv", "sets.tsv", "summary.json", "report.html", "figures")
+FILES = ("genes.tsv", "sets.tsv", "cells.tsv", "summary.json", "report.html", "figures")
+
+
+def _no_cells() -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(columns=["cell", "name", "n_genes", "shift", "shift_without_edited", "noise_floor"])
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,23 @@ class PerturbationResult:
 
     Attributes:
         genes: one row a gene, the most shifted first: gene_id, symbol, n_cells, cosine_mean, cosine_sd (n - 1; missing
-            for one cell), shift = 1 - cosine_mean, rank; with sham edits n_sham, shift_sham, shift_normalised,
-            rank_normalised. The edited gene is not among them; see `summary["edited_gene"]`.
-        sets: one row a gene set, see `perturbation_statistics.gene_set_table`.
-        summary: what was done, how many cells had the gene and how many did not, and what was left out.
+            for one cell), shift = 1 - cosine_mean, rank, shift_low and shift_high (over cells), mean_rank,
+            share_of_cells, noise_floor, above_noise; with sham edits n_sham, shift_sham, shift_normalised,
+            rank_normalised, shift_standardised; with a mixture p_moved, moved. Edited genes are not among them; see
+            `summary["edited_genes"]`.
+        sets: one row a gene set, see `perturbation_statistics.gene_set_table` and
+            `perturbation_set_effects.add_set_effects`.
+        summary: what was done, how many cells had the gene and how many did not, what was left out, and `seconds`: of
+            reading, of the model, of the rest of its passes, and of statistics.
         gene_sets: name -> gene ids of the vocabulary, as tested.
+        cells: one row an edited cell, see `perturbation_cell_shift.cell_table`.
     """
 
     genes: "pd.DataFrame"
     sets: "pd.DataFrame"
     summary: dict[str, Any]
     gene_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cells: "pd.DataFrame" = field(default_factory=_no_cells)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write one HTML file that needs no other; returns its path."""
@@ -47,12 +59,13 @@ class PerturbationResult:
         path.parent.mkdir(parents=True, exist_ok=True)
         figures = draw_figures(self.genes, self.gene_sets, self.summary)
         temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(render_report(self.genes, self.sets, self.summary, figures), encoding="utf-8")
+        html = render_report(self.genes, self.sets, _without_seconds(self.summary), figures)
+        temporary.write_text(html, encoding="utf-8")
         temporary.replace(path)
         return path
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write genes.tsv, sets.tsv, summary.json, report.html and figures/*.png and *.svg; returns the folder.
+        """Write genes.tsv, sets.tsv, cells.tsv, summary.json, report.html, figures/*.png and *.svg; returns the folder.
 
         Raises:
             FileExistsError: where the folder has files, unless `overwrite` is set and all are of an earlier result.
@@ -73,15 +86,46 @@ class PerturbationResult:
     def _write(self, folder: Path) -> None:
         for name, table in (("genes", self.genes), ("sets", self.sets)):
             table.to_csv(folder / f"{name}.tsv", sep="\t", index=False)
-        summary = json.dumps(_without_nan(self.summary), indent=2, ensure_ascii=False)
+        if len(self.cells):
+            self.cells.to_csv(folder / "cells.tsv", sep="\t", index=False)
+        summary = json.dumps(_without_nan(_without_seconds(self.summary)), indent=2, ensure_ascii=False)
         (folder / "summary.json").write_text(summary + "\n", encoding="utf-8")
         figures = draw_figures(self.genes, self.gene_sets, self.summary)
         (folder / "figures").mkdir()
         for figure in figures:
             (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
             (folder / "figures" / f"{figure.name}.svg").write_bytes(figure.svg)
-        html = render_report(self.genes, self.sets, self.summary, figures)
+        html = render_report(self.genes, self.sets, _without_seconds(self.summary), figures)
         (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def paper_table(result: PerturbationResult) -> "pd.DataFrame":
+    """The gene sets as Table 1 of Bio-DTA lays them out: one row a set, in the order given, as text.
+
+    Args:
+        result: with gene sets.
+
+    Returns:
+        index: the set's name; columns "P-value" and "FDR adjusted P-value" (Benjamini-Hochberg), such as "6.42e-10"; a
+        dash where a set was not tested.
+
+    Raises:
+        ValueError: for a result without gene sets.
+    """
+    import pandas as pd
+
+    if not len(result.sets):
+        raise ValueError("the result has no gene sets to lay out: give gene_sets to the pipeline")
+    columns = {"P-value": "p_value", "FDR adjusted P-value": "q_value"}
+    texts = {
+        heading: [f"{value:.2e}" if math.isfinite(value) else "–" for value in result.sets[column]]
+        for heading, column in columns.items()
+    }
+    return pd.DataFrame(texts, index=pd.Index(result.sets["gene_set"], name="gene_set"))
+
+
+def _without_seconds(summary: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in summary.items() if key != "seconds"}
 
 
 def _require_room(folder: Path, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.modeling.modeling_enformer import EnformerForGeneFeatures
 from omics_transformers.modeling.tokenization_gene_rank import GeneRankTokenizer
 from omics_transformers.pipelines.gene_embedding_perturbation import GeneEmbeddingPerturbationPipeline
-from omics_transformers.pipelines.perturbation_edits import RandomMutations
+from omics_transformers.pipelines.perturbation_edits import RandomMutations, ReplaceHaplotypes, SetRank
 
 N_GENES, N_FEATURES, N_CELLS = 30, 24, 23
 GENES = [f"ENSG{number:011d}" for number in range(N_GENES)]
@@ -132,6 +132,193 @@ def test_equals_a_plain_pass_a_cell(kind: str, special: list[str], layer: int, h
         assert result.summary["edited_gene"] is None
     else:
         assert result.summary["edited_gene"]["shift"] == pytest.approx(1 - np.mean(edited), abs=1e-6)
+
+
+@pytest.mark.parity
+def test_deletion_in_place_equals_removal_with_positions_given() -> None:
+    """The same model without the token, each other token with the position that it had."""
+    pipe = make_pipeline()
+    found = pipe(make_cells(), gene="SYM4", edit="delete-in-place", batch_size=5).genes.set_index("gene_id")
+    expected: dict[int, list[float]] = {}
+    for ids in pipe.tokenizer.encode_counts(make_cells().X, GENES)["input_ids"]:
+        before = torch.tensor([ids.tolist()])
+        kept = before[0] != 6
+        if kept.all():
+            continue
+        positions = torch.arange(len(ids))[None, kept]
+        with torch.inference_mode():
+            first = pipe.model(before, output_hidden_states=True).hidden_states[2][0][kept]
+            after = before[:, kept]
+            second = pipe.model(after, position_ids=positions, output_hidden_states=True).hidden_states[2][0]
+        for token, cosine in zip(after[0].tolist(), torch.cosine_similarity(first, second).tolist(), strict=True):
+            expected.setdefault(token, []).append(cosine)
+    assert found.index.tolist() and set(found.index) == {GENES[token - 2] for token in expected}
+    for token, cosines in expected.items():
+        assert found.loc[GENES[token - 2], "shift"] == pytest.approx(1 - np.mean(cosines), abs=1e-6)
+    moved = pipe(make_cells(), gene="SYM4").genes.set_index("gene_id").loc[found.index]
+    assert not np.allclose(moved["shift"], found["shift"], rtol=0.1)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("require_all", [True, False])
+def test_several_edits_at_once_equal_a_plain_pass_a_cell(require_all: bool) -> None:
+    pipe = make_pipeline()
+    pairs = [("SYM4", "delete"), (GENES[6], SetRank(2)), ("SYM2", "mask")]
+    result = pipe(make_cells(), gene=pairs, require_all=require_all, batch_size=4)
+    expected: dict[int, list[float]] = {}
+    shifts = []
+    for ids in pipe.tokenizer.encode_counts(make_cells().X, GENES)["input_ids"]:
+        before = ids.tolist()
+        present = [token in before for token in (6, 8, 4)]
+        if not (all(present) if require_all else any(present)):
+            continue
+        after = [token for token in before if token != 6]
+        if 8 in after:
+            after.remove(8)
+            after.insert(2, 8)
+        after = [1 if token == 4 else token for token in after]
+        with torch.inference_mode():
+            first, second = (
+                pipe.model(torch.tensor([cell]), output_hidden_states=True).hidden_states[2][0].double()
+                for cell in (before, after)
+            )
+        for place, token in enumerate(before):
+            if token in after:
+                cosine = torch.cosine_similarity(first[place], second[after.index(token)], dim=0)
+                expected.setdefault(token, []).append(float(cosine))
+        means = [
+            torch.stack([states[place] for place, token in enumerate(cell) if token not in (1, 6, 8, 4)]).mean(0)
+            for states, cell in ((first, before), (second, after))
+        ]
+        shifts.append(1 - float(torch.cosine_similarity(*means, dim=0)))
+    moved = expected.pop(8)
+    assert len(shifts) > 3 and result.summary["n_cells_with_gene"] == len(shifts)
+    np.testing.assert_allclose(result.cells["shift_without_edited"], shifts, atol=1e-6)
+    for row in result.genes.itertuples():
+        cosines = expected.pop(GENES.index(row.gene_id) + 2)
+        assert row.n_cells == len(cosines) and row.shift == pytest.approx(1 - np.mean(cosines), abs=1e-6)
+    assert not expected
+    (edited,) = result.summary["edited_genes"]
+    assert edited["gene_id"] == GENES[6] and edited["shift"] == pytest.approx(1 - np.mean(moved), abs=1e-6)
+    assert result.summary["gene_id"] == "+".join(GENES[number] for number in (4, 6, 2))
+    assert result.summary["symbol"] == "SYM4+SYM6+SYM2" and result.summary["edit"]["kind"] == "several"
+    counts = make_cells().X.toarray() > 0
+    assert result.summary["n_cells_with_each_gene"] == counts[:, [4, 6, 2]].sum(axis=0).tolist()
+
+
+def test_one_edit_for_several_genes() -> None:
+    pipe = make_pipeline()
+    together = pipe(make_cells(), gene=["SYM4", "SYM9"], edit="mask")
+    pairs = pipe(make_cells(), gene=[("SYM4", "mask"), ("SYM9", "mask")])
+    pd.testing.assert_frame_equal(together.genes, pairs.genes)
+    assert together.summary["edit"]["kind"] == "mask" and together.summary["edited_gene"] is None
+    shams = pipe(make_cells(), gene=["SYM4", "SYM9"], edit="mask", sham_genes=3)
+    assert [name.count("+") for name in shams.summary["sham_genes"]] == [1, 1, 1]
+    assert shams.genes["shift_normalised"].notna().any()
+
+
+def test_cells_too_short_for_a_rank_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = make_pipeline()
+    counts = make_cells().X.toarray() > 0
+    n_genes = counts.sum(axis=1)[counts[:, 4]]
+    rank = int(np.median(n_genes))
+    with caplog.at_level(logging.WARNING):
+        summary = pipe(make_cells(), gene="SYM4", edit=SetRank(rank)).summary
+    assert summary["n_cells_with_gene"] == (n_genes > rank).sum()
+    assert summary["n_cells_without_the_rank"] == (n_genes <= rank).sum() > 0
+    assert f"have no rank {rank} and are left out" in caplog.text
+
+
+def test_sham_edits_of_the_user_are_edits_of_those_genes() -> None:
+    pipe = make_pipeline()
+    given = [("SYM7", "delete"), ("SYM9", "overexpress")]
+    result = pipe(make_cells(), gene="SYM4", edit="mask", sham_edits=given)
+    assert result.summary["sham_genes"] == [GENES[7], GENES[9]]
+    with_gene = make_cells()[make_cells().X.toarray()[:, 4] > 0].copy()
+    alone = [pipe(with_gene, gene=gene, edit=edit).genes.set_index("gene_id")["shift"] for gene, edit in given]
+    for row in result.genes.itertuples():
+        logs = [np.log(one[row.gene_id]) for one in alone if row.gene_id in one.index]
+        assert row.n_sham == len(logs)
+        if logs:
+            assert row.shift_sham == pytest.approx(np.exp(np.mean(logs)), rel=1e-3)
+
+
+def test_every_shift_stands_beside_its_noise_floor() -> None:
+    pipe = make_pipeline()
+    result = pipe(make_cells(), gene="SYM4")
+    assert result.genes["noise_floor"].between(0, 1e-10).all() and result.genes["above_noise"].all()
+    assert result.summary["noise"]["n_genes_above"] == len(result.genes)
+    assert (result.cells["noise_floor"] < 1e-10).all() and result.cells["noise_floor"].nunique() == 1
+    unmoved = pipe.model.bert.gene_token_embeddings.table.features[6].numpy()
+    same = pipe(make_cells(), gene="SYM4", edit=unmoved)
+    assert same.genes["above_noise"].mean() < 0.5
+    rough = GeneEmbeddingPerturbationPipeline(make_model().to(torch.bfloat16), make_tokenizer(), device="cpu")
+    assert rough(make_cells(), gene="SYM4").summary["noise"]["largest"] >= 0
+    without = pipe(make_cells(), gene="SYM4", noise_cells=0)
+    assert "noise_floor" not in without.genes and without.summary["noise"] == {"n_cells": 0, "n_genes_above": None}
+    pd.testing.assert_frame_equal(without.genes, result.genes.drop(columns=["noise_floor", "above_noise"]))
+
+
+@pytest.mark.parity
+def test_moves_towards_a_goal_by_plain_means() -> None:
+    pipe = make_pipeline()
+    result = pipe(
+        make_cells(), gene="SYM4", goal={"column": "donor", "start": "d0", "goal": ["d1"]}, sham_genes=3, batch_size=3
+    )
+    donors = make_cells().obs["donor"].to_numpy()
+    means, after = np.full((N_CELLS, 16), np.nan), np.full((2, N_CELLS, 16), np.nan)
+    before = np.full((2, N_CELLS, 16), np.nan)
+    for cell, ids in enumerate(pipe.tokenizer.encode_counts(make_cells().X, GENES)["input_ids"]):
+        if len(ids) == 0:
+            continue
+        with torch.inference_mode():
+            states = pipe.model(torch.tensor([ids.tolist()]), output_hidden_states=True).hidden_states[2][0].numpy()
+            means[cell] = before[0, cell] = states.mean(axis=0)
+            if 6 in ids:
+                others = [token for token in ids.tolist() if token != 6]
+                edited = pipe.model(torch.tensor([others]), output_hidden_states=True).hidden_states[2][0].numpy()
+                before[1, cell], after[:, cell] = states[ids != 6].mean(axis=0), edited.mean(axis=0)
+    way = np.nanmean(means[donors == "d1"], axis=0) - np.nanmean(means[donors == "d0"], axis=0)
+    expected = ((after - before) @ way / (way @ way))[:, result.cells["cell"]]
+    np.testing.assert_allclose(result.cells["toward_goal"], expected[0], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(result.cells["toward_goal_without_edited"], expected[1], rtol=1e-3, atol=1e-5)
+    assert result.cells["state"].tolist() == [{"d0": "start", "d1": "goal"}[donors[n]] for n in result.cells["cell"]]
+    assert result.cells["name"].tolist() == [f"c{number}" for number in result.cells["cell"]]
+    found = result.summary["goal"]
+    start = expected[0][(result.cells["state"] == "start").to_numpy()]
+    assert found["toward_goal_mean"] == pytest.approx(start.mean(), rel=1e-3)
+    assert found["distance"] == pytest.approx(np.linalg.norm(way), rel=1e-4)
+    assert 0.25 <= found["p_value_sham"] <= 1
+    masks = {"start": donors == "d0", "goal": donors == "d1"}
+    again = pipe(make_cells(), gene="SYM4", goal=masks, sham_genes=3, batch_size=3)
+    pd.testing.assert_frame_equal(again.cells, result.cells)
+
+
+def test_two_haplotypes_are_the_mean_of_their_changes() -> None:
+    changes = np.random.default_rng(1).normal(size=(2, N_FEATURES)).astype(np.float32)
+    pipe = make_pipeline()
+    reference = pipe.model.bert.gene_token_embeddings.table.features[6].numpy()
+    rows = {"A" * 512: reference, "C" * 512: reference + changes[0], "G" * 512: reference + changes[1]}
+    dna_model = SimpleNamespace(gene_features=lambda sequences, layer, pool: np.stack([rows[one] for one in sequences]))
+    for pair, change in ((("C", "G"), changes.mean(axis=0)), (("A", "G"), changes[1] / 2), (("G", "G"), changes[1])):
+        edit = ReplaceHaplotypes((pair[0] * 512, pair[1] * 512), "A" * 512)
+        found = pipe(make_cells(), gene="SYM4", edit=edit, dna_model=dna_model).genes
+        expected = pipe(make_cells(), gene="SYM4", edit=reference + change).genes
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-3)
+
+
+def test_cells_ranked_once_and_the_options_of_tables() -> None:
+    pipe = make_pipeline()
+    ranked = pipe.preprocess(make_cells())
+    result = pipe(ranked, gene="SYM4", mixture=True, gene_sets={"set": ["SYM1", "SYM2", "SYM3"]})
+    plain = pipe(make_cells(), gene="SYM4", gene_sets={"set": ["SYM1", "SYM2", "SYM3"]})
+    pd.testing.assert_frame_equal(result.genes.drop(columns=["p_moved", "moved"]), plain.genes)
+    pd.testing.assert_frame_equal(result.sets, plain.sets)
+    assert result.summary["mixture"]["stable_mean"] < result.summary["mixture"]["moved_mean"]
+    assert {"p_value", "p_value_two_sided", "p_value_matched", "auc_low", "shift_ratio"} <= set(result.sets)
+    assert (result.genes["shift_low"].dropna() <= result.genes["shift"][result.genes["shift_low"].notna()]).all()
+    seconds = result.summary["seconds"]
+    assert set(seconds) == {"reading", "model", "other", "statistics"} and min(seconds.values()) > 0
 
 
 def test_cells_without_the_gene_are_counted() -> None:
@@ -290,6 +477,24 @@ def test_bert_models_without_dna_work_with_token_edits(tmp_path: Path) -> None:
         ({"gene": "SYM4", "sham_genes": 30}, "sham_genes is 30, and .* other genes"),
         ({"gene": "SYM4", "gene_sets": {"empty": []}}, "'empty' has no genes"),
         ({"gene": "SYM4", "batch_size": 0}, "batch_size is 0"),
+        ({"gene": ["SYM4", "SYM4"]}, "the same gene is to be edited twice, as SYM4 and as SYM4"),
+        ({"gene": ["SYM4", GENES[4]]}, f"edited twice, as SYM4 and as {GENES[4]}"),
+        ({"gene": []}, r"gene is '\[\]': expected a gene id or symbol"),
+        ({"gene": ["SYM4", "SYM29"]}, r"expresses what is to be edited \(SYM4 in \d+, SYM29 in 0\).*require_all=False"),
+        ({"gene": [("SYM4", "mask")], "edit": "mask"}, "given with its edit, and edit as well"),
+        ({"gene": "SYM4", "edit": SetRank(30)}, r"rank 30 lies beyond the last gene of all .* give a rank from 0 to"),
+        ({"gene": "SYM4", "gene_sets": {"mouse": ["Gata4"]}}, "no gene of the 1 gene sets is in the vocabulary"),
+        ({"gene": "SYM4", "noise_cells": -1}, "noise_cells is -1"),
+        ({"gene": "SYM4", "level": 95}, "level is 95"),
+        ({"gene": "SYM4", "bootstraps": -1}, "bootstraps is -1"),
+        ({"gene": "SYM4", "alternative": "more"}, "alternative is 'more'"),
+        ({"gene": "SYM4", "goal": "well"}, "goal is 'well': expected GoalState"),
+        (
+            {"gene": "SYM4", "goal": {"column": "donor", "start": "d0", "goal": "d9"}},
+            "no cell is in the goal of the goal",
+        ),
+        ({"gene": "SYM4", "goal": {"column": "donor", "start": "d0", "goal": "d0"}}, "both in the start"),
+        ({"gene": "SYM4", "goal": {"column": "state", "start": "a", "goal": "b"}}, "have no column 'state'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:

@@ -1,13 +1,14 @@
 """Results on disk: every file, the same bytes again, all or nothing, and nothing else overwritten."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from omics_transformers.pipelines.perturbation_result import PerturbationResult
+from omics_transformers.pipelines.perturbation_result import PerturbationResult, paper_table
 
 FILES = ["figures", "genes.tsv", "report.html", "sets.tsv", "summary.json"]
 
@@ -114,3 +115,33 @@ def test_no_genes_at_all(tmp_path: Path) -> None:
     folder = make_result(0).save(tmp_path / "result")
     assert list((folder / "figures").iterdir()) == []
     assert (folder / "genes.tsv").read_text().startswith("gene_id\tsymbol")
+
+
+def test_cells_are_written_and_times_are_not(tmp_path: Path) -> None:
+    result = make_result()
+    cells = pd.DataFrame({"cell": [0, 3], "name": ["a", "b"], "shift": [0.5, 0.25]})
+    timed = replace(result, cells=cells, summary=result.summary | {"seconds": {"model": 1.5}})
+    folder = timed.save(tmp_path / "result")
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "cells.tsv", sep="\t"), cells)
+    assert "seconds" not in json.loads((folder / "summary.json").read_text())
+    slower = replace(timed, summary=result.summary | {"seconds": {"model": 99.0}})
+    assert content(slower.save(tmp_path / "again")) == content(folder)
+    assert timed.report(tmp_path / "page.html").read_bytes() == (folder / "report.html").read_bytes()
+    result.save(folder, overwrite=True)  # of a result without cells: the earlier one's go too
+    assert not (folder / "cells.tsv").exists()
+
+
+def test_the_table_of_the_paper() -> None:
+    sets = pd.DataFrame(
+        {
+            "gene_set": ["GATA4 direct", "housekeeping genes", "absent"],
+            "p_value": [6.42e-10, 0.724, np.nan],
+            "q_value": [3.85e-09, 0.724, np.nan],
+        }
+    )
+    found = paper_table(replace(make_result(), sets=sets))
+    assert found.index.tolist() == ["GATA4 direct", "housekeeping genes", "absent"]
+    assert found["P-value"].tolist() == ["6.42e-10", "7.24e-01", "–"]
+    assert found["FDR adjusted P-value"].tolist() == ["3.85e-09", "7.24e-01", "–"]
+    with pytest.raises(ValueError, match="has no gene sets to lay out"):
+        paper_table(replace(make_result(), sets=pd.DataFrame()))
