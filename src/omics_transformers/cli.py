@@ -234,7 +234,7 @@ def embed(
     annotation: Annotated[Path, typer.Option(help="GTF, GFF3, UCSC genePred or a table of TSSs.")],
     model: Annotated[str, typer.Option(help="Folder or Hub repository of an Enformer.")],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
-    vcf: Annotated[Path | None, typer.Option(help="Donors' phased SNVs.")] = None,
+    vcf: Annotated[Path | None, typer.Option(help="Donors' phased variants of any kind.")] = None,
     window_bp: WindowBp = 196_608,
     layer: Annotated[str, typer.Option(help="final_pointwise, transformer or conv_tower.")] = "final_pointwise",
     pool: Annotated[
@@ -253,8 +253,15 @@ def embed(
     alternative_contigs: AlternativeContigs = "drop",
     table_coordinates: TableCoordinates = "0-based",
     unphased: Annotated[str, typer.Option(help="Unphased heterozygous genotypes: error or as_written.")] = "error",
-    missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error or reference.")] = "error",
-    other_variants: Annotated[str, typer.Option(help="Variants that are no SNVs: error or drop.")] = "error",
+    missing_genotypes: Annotated[str, typer.Option(help="Genotypes not called: error, reference or drop.")] = "error",
+    other_variants: Annotated[
+        str, typer.Option(help="Alleles such as <INS>, <CNV>, * and breakends: error or drop.")
+    ] = "error",
+    overlapping: Annotated[
+        str, typer.Option(help="Variants that change the same bases of one haplotype: error or first.")
+    ] = "error",
+    unsorted: Annotated[str, typer.Option(help="A VCF whose lines are out of order: error or sort.")] = "error",
+    haplotypes: Annotated[str, typer.Option(help="A donor's two haplotypes: mean or separate.")] = "mean",
     assembly: Annotated[str | None, typer.Option(help="Name of the assembly, for the metadata.")] = None,
     cache_folder: CacheFolder = None,
     part_size: Annotated[int, typer.Option(help="Windows between two saves.")] = 32,
@@ -295,6 +302,9 @@ def embed(
         unphased=unphased,  # type: ignore[arg-type]
         missing_genotypes=missing_genotypes,  # type: ignore[arg-type]
         other_variants=other_variants,  # type: ignore[arg-type]
+        overlapping=overlapping,  # type: ignore[arg-type]
+        unsorted=unsorted,  # type: ignore[arg-type]
+        haplotypes=haplotypes,  # type: ignore[arg-type]
         assembly=assembly,
         cache_folder=None if cache_folder is None else str(cache_folder),
         part_size=part_size,
