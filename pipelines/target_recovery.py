@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .perturbation_gene_sets import read_gene_sets
 from .perturbation_statistics import benjamini_hochberg
-from .target_recovery_ranking import RankedTargets, rank_targets, tables_of_shared_genes
+from .target_recovery_ranking import RankedTargets, rank_targets, tables_of_shared_genes, target_ids, with_bare_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,10 +177,11 @@ def _rankings(
         raise ValueError(f'universe is {universe!r}; expected "shared" or "own"')
     columns = {name: ranked_by[name] if isinstance(ranked_by, Mapping) else ranked_by for name in tables}
     chosen = tables_of_shared_genes(tables, columns, restrict=universe == "shared")
+    wanted = target_ids([with_bare_ids(name, table) for name, table in tables.items()], sets)
     for (model, column), table in chosen.items():
         for gene_set, genes in sets.items():
             labels = {"model": model, "ranked_by": column, "gene_set": gene_set, "n_given": len(genes)}
-            yield labels, rank_targets(table, column, genes, model=model, gene_set=gene_set)
+            yield labels, rank_targets(table, column, wanted[gene_set], model=model, gene_set=gene_set)
 
 
 def _scores(ranked: RankedTargets, random: RandomDraws) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """Genes in the order of a column, and which of them are targets: what recovery is counted on.
 
-Targets are gene ids, with or without version, or symbols that one gene of the table bears.
+Targets are gene ids, with or without version, or symbols that one gene bears in the tables. A symbol that one table
+knows names the gene in all of them, so that all models have the same targets.
 """
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ def tables_of_shared_genes(
             left.
     """
     chosen: dict[tuple[str, str], pd.DataFrame] = {}
-    for model, table in tables.items():
-        _require_genes(model, table)
+    for model, given in tables.items():
+        table = with_bare_ids(model, given)
         usable = [name for name in columns[model] if name in table and np.isfinite(_numbers(table, name)).any()]
         if not usable:
             raise ValueError(
@@ -84,62 +85,78 @@ def tables_of_shared_genes(
     return restricted
 
 
+def with_bare_ids(model: str, table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with gene ids without versions.
+
+    Raises:
+        ValueError: where it has no gene_id, or a gene twice.
+    """
+    if "gene_id" not in table:
+        raise ValueError(f"the table of {model} has no column gene_id; it has {', '.join(map(str, table.columns))}")
+    bare = table.assign(gene_id=table["gene_id"].astype(str).map(_without_version))
+    twice = bare["gene_id"][bare["gene_id"].duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"the table of {model} has {len(twice):,} genes twice, e.g. {twice.iloc[0]}: give each one row"
+        )
+    return bare
+
+
+def target_ids(tables: Iterable["pd.DataFrame"], gene_sets: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
+    """Each set as gene ids without versions, symbols resolved by whichever table knows them.
+
+    Args:
+        tables: gene_id without versions, and perhaps symbol.
+        gene_sets: name -> gene ids or symbols.
+    """
+    bearers: dict[str, set[str]] = {}
+    known: set[str] = set()
+    for table in tables:
+        known.update(table["gene_id"])
+        if "symbol" in table:
+            for symbol, gene_id in zip(table["symbol"].fillna("").astype(str), table["gene_id"], strict=True):
+                bearers.setdefault(symbol, set()).add(gene_id)
+    bearers.pop("", None)
+    resolved = {}
+    for name, genes in gene_sets.items():
+        bare = [_without_version(gene) for gene in genes]
+        named = {gene: bearers[gene] for gene in bare if gene not in known and gene in bearers}
+        ambiguous = sorted(gene for gene, ids in named.items() if len(ids) > 1)
+        if ambiguous:
+            logger.warning("gene set %s: %s name several genes each, and are left out", name, ", ".join(ambiguous[:5]))
+        resolved[name] = frozenset(bare) | {next(iter(ids)) for ids in named.values() if len(ids) == 1}
+    return resolved
+
+
 def rank_targets(
-    table: "pd.DataFrame", column: str, targets: Sequence[str], *, model: str = "model", gene_set: str = "targets"
+    table: "pd.DataFrame", column: str, targets: Collection[str], *, model: str = "model", gene_set: str = "targets"
 ) -> RankedTargets:
     """Order the genes of a table by a column, largest first, and mark the targets.
 
     Args:
-        table: gene_id, `column` without missing values, and perhaps symbol.
-        targets: gene ids or symbols.
+        table: gene_id, and `column` without missing values.
+        targets: gene ids, as the table has them.
         model, gene_set: names for messages.
 
     Raises:
         ValueError: where none of the targets, or nothing else, is in the table.
     """
-    is_target = _are_targets(table, targets, model, gene_set)
-    values = _numbers(table, column)
-    order = np.argsort(-values, kind="stable")
-    values = values[order]
-    ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True]) + 1
-    return RankedTargets(is_target[order], values, ends.astype(np.int64))
-
-
-def _are_targets(table: "pd.DataFrame", targets: Sequence[str], model: str, gene_set: str) -> npt.NDArray[np.bool_]:
-    wanted = {_without_version(gene) for gene in targets}
-    gene_ids = table["gene_id"].astype(str).map(_without_version)
-    is_target = gene_ids.isin(wanted).to_numpy()
-    if "symbol" in table:
-        symbols = table["symbol"].fillna("").astype(str)
-        named = (symbols.isin(wanted) & (symbols != "")).to_numpy()
-        ambiguous = named & symbols.duplicated(keep=False).to_numpy()
-        if ambiguous.any():
-            names = sorted(set(symbols[ambiguous]))
-            logger.warning("gene set %s: %s name several genes each, and are left out", gene_set, ", ".join(names[:5]))
-        is_target |= named & ~ambiguous
+    is_target = table["gene_id"].isin(targets).to_numpy()
     if not is_target.any():
         raise ValueError(
-            f"none of the {len(targets):,} genes of the set {gene_set!r}, e.g. {', '.join(list(targets)[:3])}, is "
-            f"among the {len(table):,} ranked genes of {model}, e.g. {', '.join(gene_ids[:3])}: give ids of the same "
+            f"none of the genes of the set {gene_set!r}, e.g. {', '.join(sorted(targets)[:3])}, is among the "
+            f"{len(table):,} ranked genes of {model}, e.g. {', '.join(table['gene_id'][:3])}: give ids of the same "
             "kind, or tables with a column symbol"
         )
     if is_target.all():
         raise ValueError(
             f"all {len(table):,} ranked genes of {model} are in the set {gene_set!r}: there is none to miss"
         )
-    if is_target.sum() < len(wanted):
-        logger.info("gene set %s: %d of %d genes are ranked by %s", gene_set, is_target.sum(), len(wanted), model)
-    return is_target
-
-
-def _require_genes(model: str, table: "pd.DataFrame") -> None:
-    if "gene_id" not in table:
-        raise ValueError(f"the table of {model} has no column gene_id; it has {', '.join(map(str, table.columns))}")
-    twice = table["gene_id"][table["gene_id"].duplicated()]
-    if len(twice):
-        raise ValueError(
-            f"the table of {model} has {len(twice):,} genes twice, e.g. {twice.iloc[0]}: give each one row"
-        )
+    values = _numbers(table, column)
+    order = np.argsort(-values, kind="stable")
+    values = values[order]
+    ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True]) + 1
+    return RankedTargets(is_target[order], values, ends.astype(np.int64))
 
 
 def _numbers(table: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
