@@ -52,7 +52,9 @@ def test_every_file_is_written(tmp_path: Path) -> None:
     result = make_result()
     folder = result.save(tmp_path / "deep" / "result")
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert sorted(path.suffix for path in (folder / "figures").iterdir()) == [".png"] * 3 + [".svg"] * 3
+    names = ["gene_set_ridges", "gene_sets", "network", "shift_against_cells", "top_genes"]
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    assert figures == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     pd.testing.assert_frame_equal(pd.read_csv(folder / "genes.tsv", sep="\t"), result.genes)
     pd.testing.assert_frame_equal(pd.read_csv(folder / "sets.tsv", sep="\t"), result.sets)
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(name))
