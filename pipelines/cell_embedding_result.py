@@ -71,7 +71,7 @@ class CellEmbeddingResult:
 
 
 def neighbour_agreement(embeddings: np.ndarray, labels: "pd.Series", neighbours: int = 15) -> dict[str, Any]:
-    """How far the nearest cells, by cosine, have a cell's own label.
+    """How far the nearest cells, by the cosine of embeddings less their mean, have a cell's own label.
 
     Args:
         embeddings: (cells, hidden); rows of NaN are left out.
@@ -95,6 +95,7 @@ def neighbour_agreement(embeddings: np.ndarray, labels: "pd.Series", neighbours:
         nothing = dict.fromkeys(("share_of_neighbours", "share_expected", "majority_accuracy"), float("nan"))
         return {**nothing, **report, "neighbours": 0}
     units = embeddings[is_used].astype(np.float32)
+    units -= units.mean(axis=0)
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
     same = np.zeros(n_cells)
     is_right = np.zeros(n_cells, dtype=bool)

@@ -17,7 +17,8 @@ def test_equals_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     centres = {"a": 0.0, "b": 1.0, "c": 2.0}
     embeddings = random.normal(size=(60, 5)).astype(np.float32) + labels.map(centres).to_numpy(np.float32)[:, None]
     found = neighbour_agreement(embeddings, labels, neighbours=5)
-    nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(embeddings).kneighbors(return_distance=False)
+    centred = embeddings - embeddings.mean(axis=0)
+    nearest = NearestNeighbors(n_neighbors=5, metric="cosine").fit(centred).kneighbors(return_distance=False)
     same = labels.to_numpy()[nearest] == labels.to_numpy()[:, None]
     assert found["share_of_neighbours"] == pytest.approx(same.mean())
     majority = [pd.Series(labels.to_numpy()[row]).value_counts().sort_index().idxmax() for row in nearest]

@@ -41,7 +41,8 @@ class ModelArm:
         preset: "scbert": sizes of scBERT, for random weights; the data must be binned as "scbert".
         config: fields of `MultiomePerformerConfig`: sizes of random weights, or choices such as `pooling`.
         tuning: "full"; "frozen", the head alone (a linear probe with the linear head); "lora"; or "zero_shot", the
-            k-nearest neighbours (cosine) of frozen cell embeddings among the training cells.
+            k-nearest neighbours of frozen cell embeddings among the training cells, by the cosine of embeddings less
+            their mean.
         classification_head: of the model; the configuration's own where None.
         class_weights: "balanced": cells / (types x cells of the type) of the training cells, or "none".
         feature_order: order in which a cell's genes are shown; the model's own where None.

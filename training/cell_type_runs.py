@@ -113,10 +113,11 @@ def run_zero_shot(
     encoder = model.performer.to(training.device).eval()
     parts = data.datasets(arm, config.feature_order, seed)
     embeddings = [embed_cells(encoder, part, batch_size=training.eval_batch_size) for part in parts]
+    centre = embeddings[0].mean(axis=0)  # what all cells share says nothing of their types, and hides the rest
     validation, test = neighbour_probabilities(
-        embeddings[0],
+        embeddings[0] - centre,
         data.labels.training,
-        embeddings[1:],
+        [part - centre for part in embeddings[1:]],
         neighbours=arm.neighbours,
         metric="cosine",
         n_types=len(data.seen),
