@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from .modality_sampler import ModalityBlockSampler
@@ -22,6 +21,7 @@ from .multiome_bin_baseline import BinCounts, MostFrequentBins, count_bins, most
 from .multiome_data import MODALITIES, Modality
 from .multiome_masking import MultiomeMaskingCollator
 from .multiome_pretraining_data import NOT_COUNTED, EvaluationBatches, MultiomePretrainingData
+from .trainer import CellOrder
 
 SCORES = ("loss", "accuracy", "most_frequent_of_gene", "most_frequent_of_all")
 _COLUMNS = ("cells", "cell_losses", "values", "correct", "correct_of_gene", "correct_of_all")
@@ -69,7 +69,7 @@ class MultiomePretrainingTrainer(Trainer):
         self._order = {"kind_weights": kind_weights, "dataset_exponent": dataset_exponent}
         self._make_sampler()  # refuses what does not fit before training begins
         self._bin_counts: dict[Modality, BinCounts] = {}
-        self.add_callback(BlockOrder())
+        self.add_callback(CellOrder())
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset[Any] | None = None) -> DataLoader[Any]:
         """This process's batches, as many as every other process has."""
@@ -169,43 +169,6 @@ class MultiomePretrainingTrainer(Trainer):
         return self.accelerator.reduce(counts.to(self.args.device), "sum").cpu()
 
 
-class BlockOrder(TrainerCallback, ExportableState):
-    """Keeps the order of the cells exact: tells the sampler the epoch, and checks its settings on resuming.
-
-    Accelerate does not pass the epoch on where a run of several processes is resumed in mid-epoch. The sampler's
-    settings are saved in trainer_state.json.
-    """
-
-    def __init__(self) -> None:
-        self.settings: dict[str, Any] = {}
-
-    def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": {"settings": self.settings}}
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 (transformers' signature, here and below)
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> None:
-        sampler = _sampler_of(kwargs["train_dataloader"])
-        saved = state.stateful_callbacks
-        assert isinstance(saved, dict)
-        if state.global_step and type(self).__name__ in saved:
-            sampler.require_settings(saved[type(self).__name__]["attributes"]["settings"])
-        self.settings = sampler.settings()
-
-    def on_epoch_begin(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> None:
-        _sampler_of(kwargs["train_dataloader"]).set_epoch(int(state.epoch or 0))
-
-
 def _counted(
     logits: torch.Tensor, labels: torch.Tensor, places: torch.Tensor, baseline: MostFrequentBins
 ) -> torch.Tensor:
@@ -235,11 +198,3 @@ def _means(kinds: dict[str, dict[Modality, dict[str, float]]]) -> dict[str, floa
         name: float(np.mean([np.mean([scores[name] for scores in of.values()]) for of in kinds.values()]))
         for name in SCORES
     }
-
-
-def _sampler_of(dataloader: DataLoader[Any]) -> ModalityBlockSampler:
-    """The sampler under the batch samplers that torch and accelerate wrap it in."""
-    sampler: Any = dataloader.batch_sampler
-    while not isinstance(sampler, ModalityBlockSampler):
-        sampler = getattr(sampler, "batch_sampler", None) or sampler.sampler
-    return sampler

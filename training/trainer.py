@@ -93,14 +93,14 @@ def masked_token_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 class CellOrder(TrainerCallback, ExportableState):
-    """Keeps the order of the cells exact: tells sampler and data set the epoch, and checks them on resuming.
+    """Keeps the order of the cells exact: tells sampler and data set the epoch, and checks the first on resuming.
 
     Accelerate passes the epoch on to most samplers and data sets, but not to the data set with several processes, and
     not to the sampler where such a run is resumed in mid-epoch. The sampler's settings are saved in trainer_state.json.
     """
 
     def __init__(self) -> None:
-        self.settings: dict[str, int] = {}
+        self.settings: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any]:
         return {"args": {}, "attributes": {"settings": self.settings}}
@@ -126,14 +126,15 @@ class CellOrder(TrainerCallback, ExportableState):
         control: TrainerControl,  # noqa: ARG002
         **kwargs: Any,
     ) -> None:
-        epoch = int(state.epoch or 0)
+        epoch, dataset = int(state.epoch or 0), kwargs["train_dataloader"].dataset
         _sampler_of(kwargs["train_dataloader"]).set_epoch(epoch)
-        kwargs["train_dataloader"].dataset.set_epoch(epoch)
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(epoch)
 
 
-def _sampler_of(dataloader: DataLoader[Any]) -> ShuffledLengthGroupedSampler:
-    """The sampler under the batch samplers that torch and accelerate wrap it in."""
+def _sampler_of(dataloader: DataLoader[Any]) -> Any:
+    """This package's sampler under the batch samplers that torch and accelerate wrap it in."""
     sampler: Any = dataloader.batch_sampler
-    while not isinstance(sampler, ShuffledLengthGroupedSampler):
+    while not hasattr(sampler, "require_settings"):
         sampler = getattr(sampler, "batch_sampler", None) or sampler.sampler
     return sampler
