@@ -38,6 +38,8 @@ class RegulomeSettings:
         trans_effect: change of the log odds that a target is on, by one standard deviation of its factor's activity
             among donors; half of the targets are repressed.
         level_effect: change of a target's log expression where it is on, and of the factor's own, by the same.
+        dna_effect: correlation, among donors, of a factor's activity with its intact motifs; 0 for a world of the same
+            network in which DNA carries no signal.
         cell_noise: standard deviation of a factor's activity between cells of one donor, in those of its activity.
         expressed_fraction: how often a gene is on in a cell; transcription comes in bursts.
         factor_expressed_fraction: the same for factors.
@@ -54,6 +56,7 @@ class RegulomeSettings:
     neutral_variants: int = 1
     trans_effect: float = 2.0
     level_effect: float = 0.5
+    dna_effect: float = 1.0
     cell_noise: float = 0.3
     expressed_fraction: float = 0.2
     factor_expressed_fraction: float = 0.95
@@ -75,6 +78,8 @@ class RegulomeSettings:
         for name in ("expressed_fraction", "factor_expressed_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: a fraction between 0 and 1, neither included")
+        if not 0 <= self.dna_effect <= 1:
+            raise ValueError(f"dna_effect is {self.dna_effect}: a correlation between 0 (no signal in DNA) and 1")
         needed = SITE_SPACING_BP * (2 * self.variable_sites + 2 + self.neutral_variants)
         if self.promoter_bp < needed:
             raise ValueError(f"promoter_bp is {self.promoter_bp}, and the sites asked for need {needed} bp: raise it")
@@ -263,7 +268,11 @@ def _draw_counts(
     """(cells, genes) counts: zero where the gene is off, Poisson of a log-normal rate where it is on."""
     shape = (len(donor_of_cell), len(genes))
     factors = np.flatnonzero(genes.is_factor)
-    activity = _factor_activity(intact[:, factors])[donor_of_cell]  # (cells, factors)
+    activity = _factor_activity(intact[:, factors])  # (donors, factors)
+    if settings.dna_effect < 1:  # what does not follow a donor's own motifs follows those of another donor
+        of_others = generator.permuted(activity, axis=0)
+        activity = settings.dna_effect * activity + np.sqrt(1 - settings.dna_effect**2) * of_others
+    activity = activity[donor_of_cell]  # (cells, factors)
     activity = activity + settings.cell_noise * generator.standard_normal(activity.shape)
     drive = activity @ _effects(genes, network)  # (cells, genes), change of log odds
     fraction = np.where(genes.is_factor, settings.factor_expressed_fraction, settings.expressed_fraction)

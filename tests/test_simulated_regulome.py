@@ -100,6 +100,27 @@ def test_a_factors_activity_shows_in_its_targets_and_in_no_other_gene(world: tup
         assert correlation[edges.target].abs().min() > correlation[sorted(others)].abs().median()
 
 
+@pytest.mark.parametrize("effect", [0.0, 0.6, 1.0])
+def test_a_factors_expression_follows_its_dna_as_far_as_asked(effect: float) -> None:
+    """Read from counts: a donor's mean level of each factor beside its intact motifs, and its targets beside both."""
+    settings = RegulomeSettings(n_donors=1_000, n_cells=20_000, cell_noise=0.1, dna_effect=effect)
+    regulome = draw_regulome(settings, seed=1)
+    values = pd.DataFrame(np.log1p(regulome.counts.toarray()), columns=regulome.genes.gene_id)
+    means = values.groupby(regulome.donor_of_cell).mean()
+    motifs = pd.DataFrame(regulome.intact_motifs, columns=regulome.genes.gene_id)
+    for factor, edges in regulome.network.groupby("factor"):
+        targets = means[edges.target] @ np.sign(edges.weight.to_numpy())
+        assert np.corrcoef(targets, motifs[factor])[0, 1] == pytest.approx(effect, abs=0.13)
+        assert np.corrcoef(targets, means[factor])[0, 1] > 0.7  # the network is there whatever DNA says
+
+
+def test_without_the_setting_the_world_is_as_it_was() -> None:
+    """All of DNA's effect draws nothing more: the world of earlier results stays the same."""
+    counts = draw_regulome(RegulomeSettings(**SMALL), seed=3).counts  # type: ignore[arg-type]
+    other = draw_regulome(RegulomeSettings(**SMALL, dna_effect=0.0), seed=3).counts  # type: ignore[arg-type]
+    assert (counts.sum(), (counts != other).nnz > 0) == (535_997, True)
+
+
 def test_places_and_names_do_not_tell_the_truth(world: tuple[Path, Regulome]) -> None:
     """Which genes are factors or targets is drawn apart from their order in the files."""
     regulome = draw_regulome(RegulomeSettings(n_genes=400, n_factors=20, targets_per_factor=9), seed=0)
@@ -126,6 +147,7 @@ def test_nothing_half_is_left_and_nothing_is_overwritten_unasked(world: tuple[Pa
         ({"n_cells": 5}, "n_cells=5"),
         ({"promoter_bp": 64}, "promoter_bp is 64"),
         ({"expressed_fraction": 1.0}, "expressed_fraction is 1.0"),
+        ({"dna_effect": -0.5}, "dna_effect is -0.5"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict[str, int], message: str) -> None:
