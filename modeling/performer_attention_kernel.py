@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import torch
 
-# Features of a block: few enough for the cache of a CPU, many enough to keep a GPU busy.
-_BLOCK_SIZES = {"cpu": 2**18}
+# Features of a block: few enough for the cache of a CPU, many enough that threads seldom wait for one another, and to
+# keep a GPU busy.
+_BLOCK_SIZES = {"cpu": 2**20}
 _BLOCK_SIZE = 2**26
 _LOG2_E = math.log2(math.e)
 # Code that is loaded twice, from a package and from a folder, registers two operators.
