@@ -152,6 +152,13 @@ ranks {{ count(summary.n_genes) }} other genes by how far the model's picture of
 <p class="caution">{{ text }}</p>
 {% endfor %}
 
+{% if notes %}
+<h2>The edit</h2>
+{% for text in notes %}
+<p class="note">{{ text }}</p>
+{% endfor %}
+{% endif %}
+
 <h2>How to read this</h2>
 <p class="note">The model describes each gene of a cell by a vector that depends on all genes of that cell. The
 <b>shift</b> of a gene is 1 minus the cosine similarity of its vector before and after the edit, averaged over the cells
@@ -216,7 +223,8 @@ def render_report(
     """The HTML text; everything that comes from data is escaped, and no other file is needed.
 
     Args:
-        genes, sets, summary: of a PerturbationResult.
+        genes, sets, summary: of a PerturbationResult; the summary may have `edit_phrase`, what was done to the gene,
+            and `edit_notes`, sentences on it.
         figures: of `draw_figures`.
         recovery: TargetRecovery, of this model or of several side by side.
     """
@@ -226,8 +234,9 @@ def render_report(
     order = ["rank", "symbol", *[name for name in genes.columns if name not in ("rank", "symbol")]]
     return environment.from_string(TEMPLATE).render(
         gene=summary.get("symbol") or summary["gene_id"],
-        phrase=EDIT_PHRASES.get(summary["edit"]["kind"], f"an edit was made: {summary['edit']['kind']}"),
+        phrase=_phrase(summary),
         cautions=cautions(summary),
+        notes=summary.get("edit_notes", []),
         scores=[] if recovery is None else report_rows(recovery.scores, SCORES_SHOWN),
         top_k=[] if recovery is None else report_rows(recovery.top_k, TOP_K_SHOWN),
         summary=summary,
@@ -297,9 +306,17 @@ def _number(value: Any) -> str:
     return f"{value:,}" if float(value).is_integer() and not isinstance(value, float) else f"{value:.4g}"
 
 
+def _phrase(summary: Mapping[str, Any]) -> str:
+    """What was done, by the caller's own words where it has any."""
+    kind = summary["edit"]["kind"]
+    return summary.get("edit_phrase") or EDIT_PHRASES.get(kind, f"an edit was made: {kind}")
+
+
 def _details(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     details = []
     for key, value in summary.items():
+        if key in ("edit_phrase", "edit_notes"):  # told above
+            continue
         items = value.items() if isinstance(value, dict) else [("", value)]
         for inner, item in items:
             text = ", ".join(map(str, item)) if isinstance(item, list) else _number(item)

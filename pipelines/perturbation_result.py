@@ -1,7 +1,8 @@
 """What a perturbation found: tables, a summary, and their files.
 
-`save` writes genes.tsv, sets.tsv, cells.tsv, summary.json, report.html and figures/, all or nothing: into a folder
-beside the wanted one, which is renamed at the end. How long it took is not written: the same result, the same bytes.
+`save` writes genes.tsv, sets.tsv, table1.tsv, cells.tsv, summary.json, report.html and figures/, and what is known of
+the edit and of targets, all or nothing: into a folder beside the wanted one, which is renamed at the end. How long it
+took is not written: the same result, the same bytes.
 """
 
 import json
@@ -14,13 +15,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .perturbation_canvas import Figure
 from .perturbation_figures import draw_figures
-from .perturbation_report import render_report
+from .perturbation_report import cautions, render_report
+from .target_recovery_report import write_recovery
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = ("genes.tsv", "sets.tsv", "cells.tsv", "summary.json", "report.html", "figures")
+FILES = (
+    "genes.tsv",
+    "sets.tsv",
+    "table1.tsv",
+    "cells.tsv",
+    "edit.json",
+    "bases.tsv",
+    "motif_hits.tsv",
+    "variants.tsv",
+    "candidates.tsv",
+    "summary.json",
+    "report.html",
+    "recovery",
+    "figures",
+)
 
 
 def _no_cells() -> "pd.DataFrame":
@@ -45,6 +62,11 @@ class PerturbationResult:
             reading, of the model, of the rest of its passes, and of statistics.
         gene_sets: name -> gene ids of the vocabulary, as tested.
         cells: one row an edited cell, see `perturbation_cell_shift.cell_table`.
+        edits: of DNA, what was done at each gene, in values of JSON.
+        edited_bases, motif_hits: of the edit of one gene, see `promoter_mutagenesis_view`; None where there is none.
+        edit_tables: "variants" and "candidates" of the edits, where they have them.
+        recovery: TargetRecovery, of this model beside others; None where it was not asked for.
+        links: known links between genes, source and target, for the network figure.
     """
 
     genes: "pd.DataFrame"
@@ -52,20 +74,25 @@ class PerturbationResult:
     summary: dict[str, Any]
     gene_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cells: "pd.DataFrame" = field(default_factory=_no_cells)
+    edits: Sequence[Mapping[str, Any]] = ()
+    edited_bases: "pd.DataFrame | None" = None
+    motif_hits: "pd.DataFrame | None" = None
+    edit_tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
+    recovery: Any = None
+    links: "pd.DataFrame | None" = None
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write one HTML file that needs no other; returns its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures = draw_figures(self.genes, self.gene_sets, self.summary)
         temporary = path.with_name(f".{path.name}.part")
-        html = render_report(self.genes, self.sets, _without_seconds(self.summary), figures)
+        html = self._html(self._figures())
         temporary.write_text(html, encoding="utf-8")
         temporary.replace(path)
         return path
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write genes.tsv, sets.tsv, cells.tsv, summary.json, report.html, figures/*.png and *.svg; returns the folder.
+        """Write the files named above, figures as .png and .svg; returns the folder.
 
         Raises:
             FileExistsError: where the folder has files, unless `overwrite` is set and all are of an earlier result.
@@ -86,17 +113,51 @@ class PerturbationResult:
     def _write(self, folder: Path) -> None:
         for name, table in (("genes", self.genes), ("sets", self.sets)):
             table.to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+        if len(self.sets):
+            paper_table(self).to_csv(folder / "table1.tsv", sep="\t")
+        self._write_edit(folder)
         if len(self.cells):
             self.cells.to_csv(folder / "cells.tsv", sep="\t", index=False)
         summary = json.dumps(_without_nan(_without_seconds(self.summary)), indent=2, ensure_ascii=False)
         (folder / "summary.json").write_text(summary + "\n", encoding="utf-8")
-        figures = draw_figures(self.genes, self.gene_sets, self.summary)
+        figures = self._figures()
         (folder / "figures").mkdir()
         for figure in figures:
             (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
             (folder / "figures" / f"{figure.name}.svg").write_bytes(figure.svg)
-        html = render_report(self.genes, self.sets, _without_seconds(self.summary), figures)
-        (folder / "report.html").write_text(html, encoding="utf-8")
+        (folder / "report.html").write_text(self._html(figures), encoding="utf-8")
+        if self.recovery is not None:
+            edited = self.summary.get("symbol") or self.summary["gene_id"]
+            told = " ".join(cautions(self.summary))
+            write_recovery(
+                self.recovery,
+                folder / "recovery",
+                title=f"Known targets when {edited} is edited",
+                cautions={"the edited model": told} if told else None,
+            )
+
+    def _write_edit(self, folder: Path) -> None:
+        if self.edits:
+            text = json.dumps(_without_nan({"edits": list(self.edits)}), indent=2, ensure_ascii=False)
+            (folder / "edit.json").write_text(text + "\n", encoding="utf-8")
+        tables = {"bases": self.edited_bases, "motif_hits": self.motif_hits, **self.edit_tables}
+        for name, table in tables.items():
+            if table is not None:
+                table.to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+
+    def _figures(self) -> list[Figure]:
+        return draw_figures(
+            self.genes,
+            self.gene_sets,
+            self.summary,
+            recovery=self.recovery,
+            edited_bases=self.edited_bases,
+            motif_hits=self.motif_hits,
+            links=self.links,
+        )
+
+    def _html(self, figures: Sequence[Figure]) -> str:
+        return render_report(self.genes, self.sets, _without_seconds(self.summary), figures, recovery=self.recovery)
 
 
 def paper_table(result: PerturbationResult) -> "pd.DataFrame":

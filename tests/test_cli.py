@@ -52,7 +52,8 @@ def factor_of(chain: Path) -> str:
 
 def test_help_has_an_example_for_each_command() -> None:
     commands = [command for command in app.registered_commands if command.callback is not None]
-    assert {"demo", "simulate", "embed", "perturb"} <= {str(command.callback.__name__) for command in commands}
+    names = {command.name or str(command.callback.__name__) for command in commands}
+    assert {"demo", "simulate", "embed", "perturb", "saturate"} <= names
     for command in commands:
         assert "Example: omics-transformers" in (command.callback.__doc__ or ""), command.callback
 

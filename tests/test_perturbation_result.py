@@ -10,7 +10,7 @@ import pytest
 
 from omics_transformers.pipelines.perturbation_result import PerturbationResult, paper_table
 
-FILES = ["figures", "genes.tsv", "report.html", "sets.tsv", "summary.json"]
+FILES = ["figures", "genes.tsv", "report.html", "sets.tsv", "summary.json", "table1.tsv"]
 
 
 def make_result(n_genes: int = 12) -> PerturbationResult:
@@ -101,7 +101,7 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
 def test_what_fails_half_way_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def fail(*arguments: object) -> str:
+    def fail(*arguments: object, **options: object) -> str:
         raise error
 
     make_result(5).save(tmp_path / "result")

@@ -42,3 +42,23 @@ def test_what_is_refused(tmp_path: Path) -> None:
     make_small_enformer(tmp_path / "a", seed=0, dim=24)
     with pytest.raises(FileExistsError, match="holds a model"):
         make_small_enformer(tmp_path / "a", seed=0, dim=24)
+
+
+def test_calibrated_predictions_tell_one_base_apart(tmp_path: Path) -> None:
+    plain = make_small_enformer(tmp_path / "a", seed=0, dim=48, output_heads={"human": 2})
+    model = make_small_enformer(tmp_path / "b", seed=0, dim=48, output_heads={"human": 2}, calibrated=True)
+    again = make_small_enformer(tmp_path / "c", seed=0, dim=48, output_heads={"human": 2}, calibrated=True)
+    sequence = "ACGGTCAT" * 512
+    pair = [sequence, sequence[:2048] + "T" + sequence[2049:]]
+    changes = []
+    for one in (plain, model):
+        with torch.no_grad():
+            predicted = one.predicted_expression(pair, tracks=[0])[:, 0]
+        changes.append(float((predicted[0] - predicted[1]).abs()))
+    assert changes[1] > 10 * changes[0]
+    assert torch.equal(again.gene_features(pair), model.gene_features(pair))
+    assert torch.equal(plain.stem[0].weight, model.stem[0].weight)  # the same weights, other statistics
+    assert not any(module.training for module in model.modules())
+    loaded = EnformerForGeneFeatures.from_pretrained(tmp_path / "b").eval()
+    assert torch.equal(loaded.gene_features(pair), model.gene_features(pair))
+    assert loaded.config.weights_origin == "random, seed 0, calibrated on random DNA"

@@ -11,6 +11,8 @@ import torch
 from ..modeling.configuration_enformer import EnformerConfig
 from ..modeling.modeling_enformer import EnformerForGeneFeatures
 
+CALIBRATION_BP = 4_096
+
 
 def make_small_enformer(
     output: str | Path,
@@ -20,6 +22,7 @@ def make_small_enformer(
     depth: int = 2,
     heads: int = 4,
     output_heads: dict[str, int] | None = None,
+    calibrated: bool = False,
     overwrite: bool = False,
 ) -> EnformerForGeneFeatures:
     """Draw the weights from a seed, save the model's folder, and return the model.
@@ -31,6 +34,8 @@ def make_small_enformer(
         depth: transformer layers.
         heads: `dim / heads` must be a multiple of 6.
         output_heads: tracks to predict, by name; one called `expression` by default.
+        calibrated: give the batch norms the mean and variance that random DNA, drawn from the seed, has in this model.
+            Without them signals fade from layer to layer, and predictions change by little more than rounding.
         overwrite: replace the model in the folder.
 
     Raises:
@@ -52,7 +57,7 @@ def make_small_enformer(
         target_length=-1,
         attn_dim_key=max(dim // heads // 2, 8),
         dim_divisible_by=dim // 8,
-        weights_origin=f"random, seed {seed}",
+        weights_origin=f"random, seed {seed}{', calibrated on random DNA' * calibrated}",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -60,9 +65,27 @@ def make_small_enformer(
         for layer in model.transformer:
             # Zero at first in enformer_pytorch, which would leave a random model without attention.
             layer[0].fn[1].to_out.reset_parameters()
+    if calibrated:
+        _calibrate(model, seed)
     model.save_pretrained(output)
     (output / "README.md").write_text(_CARD.format(seed=seed, dim=dim, depth=depth, heads=heads))
     return model
+
+
+def _calibrate(model: EnformerForGeneFeatures, seed: int) -> None:
+    """Set the statistics of batch norms to those of random DNA; dropout stays off."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the mean of all that it sees
+        norm.train()
+    bases = max(CALIBRATION_BP, model.bases_per_position)
+    letters = torch.randint(0, 4, (2, bases), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        model.gene_features(torch.eye(4)[letters])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 _CARD = """---

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from .cli_cells import classify_command, embed_cells_command, impute_command
+from .cli_geneformer import convert_geneformer_command
 from .cli_multiome import build_multiome_command
-from .cli_options import CacheFolder, Device, Offsets, Overwrite, Symbols, TrustRemoteCode, name_and_number, parse_json
+from .cli_options import CacheFolder, Offsets, Overwrite, Symbols, name_and_number, parse_json
+from .cli_perturbation import perturb_command, saturate_command
 from .cli_ranking import rank_command
 from .cli_regions import build_regions_command, simulate_accessibility_command
 from .cli_segmentation import (
@@ -38,7 +40,10 @@ app.add_typer(convert, name="convert")
 build.command("multiome")(build_multiome_command)
 build.command("regions")(build_regions_command)
 build.command("segments")(build_segments_command)
+convert.command("geneformer")(convert_geneformer_command)
 convert.command("nucleotide-transformer")(convert_command)
+app.command("perturb")(perturb_command)
+app.command("saturate")(saturate_command)
 app.command("segment")(segment_command)
 app.command("explain")(explain_command)
 app.command("variant-effect")(variant_effect_command)
@@ -318,88 +323,6 @@ def embed(
         else (f", {len(made.donor_features):,} distinct promoters of {len(made.donors):,} donors")
     )
     typer.echo(f"{output}: {made.features.shape[0]:,} genes x {made.features.shape[1]:,} features{donors}")
-
-
-@app.command()
-def perturb(
-    cells: Annotated[Path, typer.Argument(help=".h5ad, or a folder of `build cells`.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub repository of a Bio-DTA.")],
-    gene: Annotated[str, typer.Option(help="Gene id or symbol.")],
-    output: Annotated[Path, typer.Option(help="Folder for genes.tsv, sets.tsv, summary.json, report.html, figures/.")],
-    edit: Annotated[
-        str, typer.Option(help="delete, mask, overexpress, features, sequence or random-mutations.")
-    ] = "delete",
-    features: Annotated[Path | None, typer.Option(help=".npy of DNA features, for --edit features.")] = None,
-    sequence: Annotated[Path | None, typer.Option(help="FASTA of the edited window, for --edit sequence.")] = None,
-    mutations: Annotated[int, typer.Option(help="Bases that --edit random-mutations changes.")] = 10,
-    mutation_window_bp: Annotated[
-        int, typer.Option("--mutation-window-bp", help="... in this many bp at the TSS.")
-    ] = 500,
-    genome: Annotated[Path | None, typer.Option(help="FASTA that `embed` was given, for edits of sequence.")] = None,
-    annotation: Annotated[Path | None, typer.Option(help="Annotation that `embed` was given, likewise.")] = None,
-    gene_symbols: Symbols = None,
-    offsets: Offsets = None,
-    dna_model: Annotated[str | None, typer.Option(help="Enformer that made the gene features, likewise.")] = None,
-    gene_features: Annotated[
-        Path | None, typer.Option(help="Features with donors: each cell then carries its donor's DNA.")
-    ] = None,
-    donor_column: Annotated[str, typer.Option(help="Column that names each cell's donor.")] = "donor",
-    gene_sets: Annotated[
-        list[Path] | None, typer.Option("--gene-sets", help=".gmt, or a list of one gene a line; repeatable.")
-    ] = None,
-    alternative: Annotated[str, typer.Option(help="Sets' test: greater (shifts more), less, two-sided.")] = "greater",
-    minimum_cells: Annotated[int, typer.Option(help="Genes seen in fewer cells are counted and left out.")] = 10,
-    sham_genes: Annotated[int, typer.Option(help="Same edit at this many other genes, to normalise shifts.")] = 0,
-    layer: Annotated[int, typer.Option(help="0: the last layer's embeddings, -1: the penultimate's, ...")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Cells a model call.")] = 16,
-    counts_layer: Annotated[str | None, typer.Option(help="Layer of the .h5ad with raw counts.")] = None,
-    use_raw: Annotated[bool, typer.Option("--use-raw", help="Take counts from .raw.")] = False,
-    gene_id_column: Annotated[str | None, typer.Option(help="Column of var with the gene ids.")] = None,
-    seed: Annotated[int, typer.Option(help="Of random mutations and sham genes.")] = 0,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Change one gene by its DNA or its token, and see which genes' contextual embeddings move.
-
-    Example: omics-transformers perturb cells.h5ad --model bio-dta --gene GATA4 --edit delete --output gata4
-    """
-    from .perturbation import perturb as run
-
-    result = run(
-        cells,
-        output,
-        model=model,
-        gene=gene,
-        edit=edit,
-        features=features,
-        sequence=sequence,
-        mutations=mutations,
-        mutation_window_bp=mutation_window_bp,
-        genome=genome,
-        annotation=annotation,
-        gene_symbols=gene_symbols,
-        offsets=parse_json(offsets),
-        dna_model=dna_model,
-        gene_features=gene_features,
-        seed=seed,
-        device=device,
-        trust_remote_code=trust_remote_code,
-        overwrite=overwrite,
-        donor_column=donor_column,
-        gene_sets=gene_sets,
-        alternative=alternative,
-        minimum_cells=minimum_cells,
-        sham_genes=sham_genes,
-        layer=layer,
-        batch_size=batch_size,
-        counts_layer=counts_layer,
-        use_raw=use_raw,
-        gene_id_column=gene_id_column,
-        progress=True,
-    )
-    typer.echo(result.genes.head(10).to_string(index=False))
-    typer.echo(f"{output / 'report.html'}: the report; tables and figures lie beside it")
 
 
 def _version(value: bool) -> None:
