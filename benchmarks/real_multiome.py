@@ -29,11 +29,11 @@ from omics_transformers.training.cell_type_comparison import BaselineArm, CellTy
 
 ROOT = Path(__file__).parents[1]
 SIZES: dict[str, Any] = {
-    "hidden_size": 64,
+    "hidden_size": 32,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "head_dim": 16,
-    "intermediate_size": 128,
+    "intermediate_size": 64,
     "initializer_range": 0.1,
 }
 PRETRAINING: dict[str, Any] = {
@@ -47,7 +47,7 @@ PRETRAINING: dict[str, Any] = {
     "disable_tqdm": True,
     "use_cpu": True,
 }
-CELL_TYPES: dict[str, Any] = {"learning_rate": 1e-3, "num_train_epochs": 20, "disable_tqdm": True, "use_cpu": True}
+CELL_TYPES: dict[str, Any] = {"learning_rate": 1e-3, "num_train_epochs": 15, "disable_tqdm": True, "use_cpu": True}
 REGIMES: dict[str, dict[str, Any]] = {
     "mixed": {"kinds": ["rna", "atac", "both"]},
     "rna": {"kinds": ["rna"]},
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public files")
     parser.add_argument("--output", type=Path, default=Path("real-multiome"), help="folder to make")
-    parser.add_argument("--steps", type=int, default=1_500, help="of pre-training, each regime")
+    parser.add_argument("--steps", type=int, default=1_000, help="of pre-training, each regime")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="so short that nothing is learned: whether all runs")
