@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,8 +175,11 @@ def run_tasks(tasks: Sequence[Task], processes: int) -> None:
         worlds = {task.folder: task for task in waiting if not (task.folder / "split.json").is_file()}
         for message in pool.map(make_world, worlds.values()):
             print(message, flush=True)
-        for message in pool.map(make_arm, waiting):
-            print(message, flush=True)
+        started = time.monotonic()
+        arms = [pool.submit(make_arm, task) for task in waiting]
+        for done, arm in enumerate(as_completed(arms), start=1):
+            left = (time.monotonic() - started) / done * (len(arms) - done) / 60
+            print(f"{arm.result()}; {done} of {len(arms)}, about {left:.0f} minutes left", flush=True)
 
 
 def make_world(task: Task) -> str:

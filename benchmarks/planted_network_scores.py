@@ -15,7 +15,7 @@ from omics_transformers.pipelines.target_recovery import BAND, RandomDraws, auro
 from omics_transformers.pipelines.target_recovery_ranking import RankedTargets, rank_targets
 from omics_transformers.training.encoder_comparison import mean_and_interval
 
-SCORES = ("average_precision", "auroc", "precision_at_k", "average_precision_of_others")
+SCORES = ("average_precision", "auroc", "precision_at_k", "average_precision_of_others", "mean_shift")
 # What each other model is held against: the paper's own comparison.
 REFERENCE = ("adapter-free", "delete", "shift")
 DRAWS = 2_000
@@ -34,8 +34,8 @@ def score_table(
 
     Returns:
         n_genes, n_targets, average_precision, auroc, precision_at_k (k is n_targets; equal values count by their share)
-        and average_precision_of_others: the mean, over the other factors, of how well the same table finds their
-        targets. It tells how far targets are found because they move under any edit.
+        average_precision_of_others: the mean, over the other factors, of how well the same table finds their targets,
+        which tells how far targets are found because they move under any edit; and mean_shift, over genes.
     """
     known = table[np.isfinite(table[column].to_numpy(dtype=float))]
     known = known[known["gene_id"] != factor]
@@ -50,6 +50,7 @@ def score_table(
         "auroc": float(auroc(ranked.is_target[None], ranked)[0]),
         "precision_at_k": float(ranked.hits_at(k)[0] / ranked.n_targets),
         "average_precision_of_others": float(np.mean(of_others)) if of_others else float("nan"),
+        "mean_shift": float(known["shift"].mean()),
     }
 
 
@@ -144,7 +145,8 @@ def _entry(
 
 def _rounded(interval: Mapping[str, float | None]) -> dict[str, float | None]:
     return {
-        name: None if value is None or not np.isfinite(value) else round(value, 4) for name, value in interval.items()
+        name: None if value is None or not np.isfinite(value) else float(f"{value:.4g}")
+        for name, value in interval.items()
     }
 
 
