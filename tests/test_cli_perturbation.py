@@ -1,7 +1,7 @@
-"""`perturb` and `saturate` from the command line on GATA4's real locus: embedding, every edit of DNA, targets, bad input.
+"""`perturb` and `saturate` from the command line on GATA4's real locus: embedding, edits of DNA, targets, bad input.
 
-Real: 14 kb around GATA4's TSS (hg19), RefSeq, Geneformer's vocabulary, 300 cells of pbmc3k, ChEA's targets, JASPAR. Made
-up: the counts of GATA4, which blood cells lack, and the models' random weights.
+Real: 14 kb around GATA4's TSS (hg19), RefSeq, Geneformer's vocabulary, 300 cells of pbmc3k, ChEA's targets, JASPAR.
+Made up: the counts of GATA4, which blood cells lack, and the models' random weights.
 """
 
 import gzip
@@ -221,7 +221,8 @@ def test_variants_of_a_list_and_of_both_haplotypes(locus: Locus, tmp_path: Path)
 @pytest.mark.real_data
 def test_motifs_out_and_in(locus: Locus, tmp_path: Path) -> None:
     motifs = ["--motifs", locus.folder / "cardiac.jaspar", "--motif=GATA4"]
-    out = perturb(locus, tmp_path / "out", "--edit=delete-motif", *motifs, "--mutation-window-bp=2000", "--threshold=1e-3", *dna(locus))
+    where = ["--mutation-window-bp=2000", "--threshold=1e-3"]
+    out = perturb(locus, tmp_path / "out", "--edit=delete-motif", *motifs, *where, *dna(locus))
     hits = pd.read_csv(out / "motif_hits.tsv", sep="\t")
     assert (hits.loc[hits["motif"] == "GATA4", "change"] == "lost").any()
     assert "hits of GATA4 within 2,000 bp" in (out / "report.html").read_text()

@@ -99,7 +99,7 @@ def perturb(
     )
     ranked = _read_cells(pipe, cells, genes, gene_features, donor_column, of_pipeline.get("goal"), reading)
     dna_model = None if of_edit.dna_model is None else _open_dna_model(of_edit.dna_model, pipe.device)
-    made = _made_edits(pipe, edit, genes, of_edit, dna_model, seed)
+    made = _made_edits(pipe, edit, genes, of_edit, dna_model, seed, bool(options.get("progress")))
     asked = {"gene": [(one.gene, one.edit) for one in made]} if made else _token_edit(genes, edit, of_edit)
     result = pipe(ranked, **asked, dna_model=dna_model, seed=seed, **of_pipeline)
     result = replace(result, summary=_summary(result.summary, pipe, edit, made), links=known_links)
@@ -193,7 +193,7 @@ def _read_cells(
 
 
 def _made_edits(
-    pipe: Any, edit: str, genes: Sequence[str], options: EditOptions, dna_model: Any, seed: int
+    pipe: Any, edit: str, genes: Sequence[str], options: EditOptions, dna_model: Any, seed: int, progress: bool
 ) -> "list[MadeEdit]":
     """The edits of DNA; none for edits of the token."""
     if edit not in DNA_EDITS:
@@ -207,7 +207,7 @@ def _made_edits(
         )
     layout = None if options.genome is None or options.annotation is None else WindowLayout.of_model(pipe.model)
     ids = [_gene_id(pipe, gene) for gene in genes]
-    return make_edits(edit, ids, options, layout=layout, dna_model=dna_model, seed=seed)
+    return make_edits(edit, ids, options, layout=layout, dna_model=dna_model, seed=seed, progress=progress)
 
 
 def _gene_id(pipe: Any, gene: str) -> str:

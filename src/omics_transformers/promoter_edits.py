@@ -51,7 +51,14 @@ class MadeEdit:
 
 
 def make_edits(
-    edit: str, genes: Sequence[str], options: EditOptions, *, layout: WindowLayout | None, dna_model: Any, seed: int
+    edit: str,
+    genes: Sequence[str],
+    options: EditOptions,
+    *,
+    layout: WindowLayout | None,
+    dna_model: Any,
+    seed: int,
+    progress: bool = False,
 ) -> list[MadeEdit]:
     """The edit of DNA of each gene.
 
@@ -62,6 +69,7 @@ def make_edits(
         layout: of the model's windows; not needed by `features`, nor by `sequence` without a genome.
         dna_model: EnformerForGeneFeatures.
         seed: of random draws.
+        progress: show a progress bar where many windows go through the DNA model.
 
     Raises:
         ValueError: where the edit cannot be made, e.g. variants that are not on the genome, or motifs without a hit.
@@ -74,7 +82,7 @@ def make_edits(
     files = options.chosen("gene_symbols", "offsets")
     with opened_promoters(genes, options.genome, options.annotation, layout, **files) as (genome, promoters):
         return [
-            _make_edit(edit, gene, promoter, genome, options, dna_model, seed)
+            _make_edit(edit, gene, promoter, genome, options, dna_model, seed, progress)
             for gene, promoter in zip(genes, promoters, strict=True)
         ]
 
@@ -94,14 +102,21 @@ def motif_changes(made: MadeEdit, options: EditOptions) -> "pd.DataFrame | None"
 
 
 def _make_edit(
-    edit: str, gene: str, promoter: Promoter, genome: "Genome", options: EditOptions, dna_model: Any, seed: int
+    edit: str,
+    gene: str,
+    promoter: Promoter,
+    genome: "Genome",
+    options: EditOptions,
+    dna_model: Any,
+    seed: int,
+    progress: bool,
 ) -> MadeEdit:
     if edit == "variants":
         return _variants(gene, promoter, genome, options, dna_model)
     if edit == "sequence":
         return _sequence(gene, options, promoter, dna_model)
     if edit == "mutagenesis":
-        return _mutagenesis(gene, promoter, options, dna_model, seed)
+        return _mutagenesis(gene, promoter, options, dna_model, seed, progress)
     if edit == "random-mutations":
         made, phrase = _random(promoter, options, seed), "random bases around its transcription start site were changed"
     elif edit == "insert-motif":
@@ -153,7 +168,9 @@ def _variants(gene: str, promoter: Promoter, genome: "Genome", options: EditOpti
     return MadeEdit(gene, edit, phrase, notes, description, shown, {"variants": carried.table})
 
 
-def _mutagenesis(gene: str, promoter: Promoter, options: EditOptions, dna_model: Any, seed: int) -> MadeEdit:
+def _mutagenesis(
+    gene: str, promoter: Promoter, options: EditOptions, dna_model: Any, seed: int, progress: bool
+) -> MadeEdit:
     from .pipelines.promoter_mutagenesis import choose_by_expression, random_candidates
 
     candidates = random_candidates(
@@ -166,7 +183,7 @@ def _mutagenesis(gene: str, promoter: Promoter, options: EditOptions, dna_model:
     )
     logger.info("%s: %d candidates go through the DNA model", gene, len(candidates))
     chosen = choose_by_expression(
-        candidates, dna_model, progress=True, **options.chosen("tracks", "direction", "head", "centre_bins")
+        candidates, dna_model, progress=progress, **options.chosen("tracks", "direction", "head", "centre_bins")
     )
     described = chosen.edit.description
     moved = "" if chosen.moves_as_asked else " None of them moves it as asked: this is the least bad."
