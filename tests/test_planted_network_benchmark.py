@@ -50,6 +50,7 @@ def test_scores_are_scikit_learns(scores: ModuleType) -> None:
     top = others.nlargest(2, "shift").gene_id
     assert found["precision_at_k"] == top.isin(["a", "c"]).mean()
     of_others = [average_precision_score(others.gene_id.isin(TARGETS[name]), others["shift"]) for name in "yz"]
+    assert found["mean_of_targets"] == pytest.approx(others["shift"][is_target].mean())
     assert found["mean_shift"] == pytest.approx(others["shift"].mean())
     assert found["average_precision_of_others"] == pytest.approx(np.mean(of_others))
 
@@ -78,7 +79,7 @@ def rows_of(arm: str, edit: str, precisions: dict[int, list[float]]) -> list[dic
     return [
         {"world": "w", "seed": seed, "arm": arm, "edit": edit, "ranked_by": "shift", "factor": str(number)}
         | {"held_out": number == 1, "n_genes": 40, "n_targets": 4, "average_precision": value, "auroc": value}
-        | {"precision_at_k": value, "average_precision_of_others": 0.1, "mean_shift": 1e-6}
+        | {"precision_at_k": value, "average_precision_of_others": 0.1, "mean_shift": 1e-6, "mean_of_targets": 1.0}
         for seed, values in precisions.items()
         for number, value in enumerate(values)
     ]
