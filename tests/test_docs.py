@@ -45,6 +45,16 @@ def test_the_tutorial_of_region_ranking_runs_as_it_stands(tmp_path: Path) -> Non
     assert "regions.tsv" in printed
 
 
+def test_the_tutorial_of_genetics_runs_as_it_stands(tmp_path: Path) -> None:
+    printed = run_page("perturbation.md", tmp_path)
+    candidates = pd.read_csv(tmp_path / "mutated" / "candidates.tsv", sep="\t").set_index("rank")
+    assert len(candidates) == 20 and candidates.loc[1, "predicted_change"] < 0 and candidates.loc[1, "is_chosen"]
+    assert (tmp_path / "mutated" / "table1.tsv").is_file() and (tmp_path / "of-a-donor" / "variants.tsv").is_file()
+    assert (tmp_path / "deleted" / "figures" / "figure_3.png").is_file() and "co-expression" in printed
+    for name in ("of-a-donor", "mutated", "inserted", "deleted"):
+        assert "makes no claim about biology" in (tmp_path / name / "report.html").read_text().replace("\n", " ")
+
+
 def test_the_tutorial_of_multiome_cells_runs_as_it_stands(tmp_path: Path) -> None:
     run_page("multiome.md", tmp_path)
     found = pd.read_csv(tmp_path / "classifier" / "summary.tsv", sep="\t").set_index("method")

@@ -9,7 +9,7 @@ import torch
 
 from omics_transformers.perturbation_options import EditOptions
 from omics_transformers.pipelines.perturbation_dna import list_mutations, mutate_at_random
-from omics_transformers.promoter_edits import MadeEdit, make_edits, motif_changes, read_single_sequence
+from omics_transformers.promoter_edits import MadeEdit, changed_bases, make_edits, motif_changes, read_single_sequence
 from omics_transformers.promoter_windows import WindowLayout
 
 SEQUENCE = "".join(np.random.default_rng(1).choice(list("ACGT"), 600))
@@ -101,6 +101,8 @@ def test_a_motif_lies_in_the_genes_direction(reference: dict[str, Path], tmp_pat
     assert first.edit.sequence == window("G1")[:37] + "GAT" + window("G1")[40:]
     assert second.edit.sequence == window("G2")[:25] + "ATC" + window("G2")[28:]
     assert "+5 bp from the TSS" in first.notes[0]
+    bases = changed_bases(second)
+    assert bases is not None and set(bases.loc[bases["is_changed"], "offset"]) <= {5, 6, 7}
     turned = make_edits(
         "insert-motif",
         ["G2"],
@@ -119,6 +121,8 @@ def test_motif_hits_of_the_view(reference: dict[str, Path], tmp_path: Path) -> N
     hits = motif_changes(made, EditOptions(**options))
     assert hits is not None and 37 in set(hits.loc[(hits["motif"] == "GAT") & (hits["change"] == "gained"), "start"])
     assert motif_changes(made, EditOptions()) is None
+    other = motif_changes(make("insert-motif", reference, "G2", **options)[0], EditOptions(**options))
+    assert other is not None and other.loc[other["start"] == 25, "offset"].tolist() == [5]
     (gone,) = make("delete-motif", reference, "G1", **(options | {"offset": 0, "mutation_window_bp": 60}))
     assert "GAT" not in gone.edit.sequence[2:62] and "ATC" not in gone.edit.sequence[2:62]
 

@@ -51,7 +51,9 @@ def perturb_command(
     centre_bins: CentreBins = None,
     motifs: Annotated[Path | None, typer.Option(help="JASPAR file; also shows motifs lost and gained.")] = None,
     motif: Annotated[list[str] | None, typer.Option(help="Name or id of the motif to edit; repeatable.")] = None,
-    offset: Annotated[int | None, typer.Option(help="Of an inserted motif from the TSS, -50 upstream.")] = None,
+    offset: Annotated[
+        int | None, typer.Option(help="Of the motif, or of the bases to clear, from the TSS; -50 is upstream.")
+    ] = None,
     strand: Annotated[str | None, typer.Option(help="Of an inserted motif relative to the gene: + or -.")] = None,
     instance: Annotated[str | None, typer.Option(help="Of an inserted motif: best (default) or sampled.")] = None,
     threshold: Annotated[float | None, typer.Option(help="p-value of motif hits; 1e-4 without it.")] = None,

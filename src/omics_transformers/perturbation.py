@@ -243,16 +243,15 @@ def _with_edits(result: Any, made: "Sequence[MadeEdit]", options: EditOptions) -
     """The result with what is known of the edits: tables, descriptions, and for one gene the view of its sequence."""
     import pandas as pd
 
-    from .pipelines.promoter_mutagenesis_view import edited_bases
-    from .promoter_edits import motif_changes
+    from .promoter_edits import changed_bases, motif_changes
 
     names = dict.fromkeys(name for one in made for name in one.tables)
     tables: dict[str, pd.DataFrame] = {
         name: pd.concat([one.tables[name] for one in made if name in one.tables], ignore_index=True) for name in names
     }
     hits = bases = None
-    if len(made) == 1 and made[0].views:
-        bases = edited_bases(made[0].views[0])
+    if len(made) == 1:
+        bases = changed_bases(made[0])
         hits = motif_changes(made[0], options)
     return replace(
         result,

@@ -53,8 +53,8 @@ class EditOptions:
         motifs: JASPAR file; needed by edits of motifs, of other edits of DNA it gives the motifs that are lost and
             gained.
         motif: names or ids of the motifs to edit; one for `insert-motif`.
-        offset: of an inserted motif's first base from the TSS in the gene's direction; of the middle of the bases in
-            which motifs are taken out.
+        offset: of an inserted motif's first base from the TSS, or of the middle of the bases in which motifs are taken
+            out; in the gene's direction: -50 is upstream.
         strand, instance: of an inserted motif, see `insert_motif`.
         threshold: p-value below which a place is a motif's hit (1e-4).
         genome, annotation: FASTA and GTF, GFF3, genePred or table, as given to `embed`; they give the windows.

@@ -5,7 +5,7 @@ Each edit is a window beside the reference's, or two where the haplotypes differ
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class MadeEdit:
         description: for edit.json.
         views: edited windows that can be shown base by base beside the reference, one a distinct haplotype.
         tables: name -> table, to be written beside the results.
+        runs_left: whether the gene runs from right to left in the window.
     """
 
     gene: str
@@ -48,6 +49,7 @@ class MadeEdit:
     description: dict[str, Any]
     views: list[PromoterEdit] = field(default_factory=list)
     tables: "dict[str, pd.DataFrame]" = field(default_factory=dict)
+    runs_left: bool = False
 
 
 def make_edits(
@@ -82,23 +84,41 @@ def make_edits(
     files = options.chosen("gene_symbols", "offsets")
     with opened_promoters(genes, options.genome, options.annotation, layout, **files) as (genome, promoters):
         return [
-            _make_edit(edit, gene, promoter, genome, options, dna_model, seed, progress)
+            replace(
+                _make_edit(edit, gene, promoter, genome, options, dna_model, seed, progress),
+                runs_left=promoter.strand_in_window == "-",
+            )
             for gene, promoter in zip(genes, promoters, strict=True)
         ]
 
 
+def changed_bases(made: MadeEdit) -> "pd.DataFrame | None":
+    """The first view base by base, see `edited_bases`, offsets in the gene's direction; None without a view."""
+    from .pipelines.promoter_mutagenesis_view import edited_bases
+
+    if not made.views:
+        return None
+    table = edited_bases(made.views[0])
+    return table.assign(offset=-table["offset"]) if made.runs_left else table
+
+
 def motif_changes(made: MadeEdit, options: EditOptions) -> "pd.DataFrame | None":
-    """Motif hits that the edit takes, brings or leaves, of the first view; None without motifs or view."""
+    """Motif hits that the edit takes, brings or leaves, of the first view; None without motifs or view.
+
+    Positions and strands are the window's; offsets are those of each hit's first base in the gene's direction.
+    """
     from .pipelines.motif_hits import read_jaspar
     from .pipelines.promoter_mutagenesis_view import compare_hits
 
     if options.motifs is None or not made.views:
         return None
     try:
-        return compare_hits(made.views[0], read_jaspar(options.motifs), **options.chosen("threshold"))
+        hits = compare_hits(made.views[0], read_jaspar(options.motifs), **options.chosen("threshold"))
     except ImportError as error:
         logger.warning("motifs that the edit takes or brings are not looked for: %s", error)
         return None
+    tss = len(made.views[0].sequence) // 2
+    return hits.assign(offset=tss - hits["end"] + 1) if made.runs_left else hits
 
 
 def _make_edit(
@@ -231,7 +251,9 @@ def _inserted(promoter: Promoter, options: EditOptions, seed: int) -> PromoterEd
 def _deleted(promoter: Promoter, options: EditOptions, seed: int) -> PromoterEdit:
     from .pipelines.promoter_mutagenesis_motifs import delete_motif
 
-    chosen = options.chosen("offset", "threshold")
+    chosen = options.chosen("threshold")
+    if options.offset is not None:
+        chosen["offset"] = options.offset if promoter.strand_in_window == "+" else -options.offset
     if options.mutation_window_bp is not None:
         chosen["window_bp"] = options.mutation_window_bp
     return delete_motif(promoter.sequence, _named_motifs(options), seed=seed, **chosen)

@@ -40,6 +40,8 @@ def saturate(
 ) -> "PromoterSaturation":
     """Change each base of a stretch of a promoter to the three others, and write what the DNA model predicts.
 
+    Positions, strands and letters are the window's; the files have `gene_offset` as well, in the gene's direction.
+
     Args:
         gene: id or symbol, as the annotation has it.
         output: folder for changes.tsv (one row a change), bases.tsv (one row a base), motif_hits.tsv, summary.json and
@@ -48,7 +50,7 @@ def saturate(
         dna_model: folder or Hub repository of an Enformer.
         tracks, head, centre_bins: what to predict, see `EnformerForGeneFeatures.predicted_expression`.
         bases: how many to change.
-        offset: of their middle from the TSS.
+        offset: of their middle from the TSS, in the gene's direction: -50 is upstream.
         motifs: JASPAR file, whose hits the figure shows.
         batch_size: windows that go through the model together.
         device: of the model; cpu by default.
@@ -74,7 +76,7 @@ def saturate(
         model,
         tracks=tracks,
         window_bp=bases,
-        offset=offset,
+        offset=offset if promoter.strand_in_window == "+" else -offset,
         head=head,
         centre_bins=centre_bins,
         batch_size=batch_size,
@@ -99,7 +101,9 @@ def _write(
 
     hits = _hits(found, motifs)
     bases = found.per_base()
-    tables = {"changes": found.table, "bases": bases, **({} if motifs is None else {"motif_hits": hits})}
+    way = 1 if promoter.strand_in_window == "+" else -1
+    of_changes, of_bases = (table.assign(gene_offset=way * table["offset"]) for table in (found.table, bases))
+    tables = {"changes": of_changes, "bases": of_bases, **({} if motifs is None else {"motif_hits": hits})}
     name = promoter.symbol or promoter.gene_id
     summary = {
         "gene_id": promoter.gene_id,
