@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from omics_transformers.pipelines.perturbation_result import PerturbationResult, paper_table
+from omics_transformers.pipelines.target_recovery import compare_recovery
 
 FILES = ["figures", "genes.tsv", "report.html", "sets.tsv", "summary.json", "table1.tsv"]
 
@@ -147,3 +148,45 @@ def test_the_table_of_the_paper() -> None:
     assert found["FDR adjusted P-value"].tolist() == ["3.85e-09", "7.24e-01", "–"]
     with pytest.raises(ValueError, match="has no gene sets to lay out"):
         paper_table(replace(make_result(), sets=pd.DataFrame()))
+
+
+def test_what_is_known_of_the_edit_and_of_targets_lies_beside_it(tmp_path: Path) -> None:
+    plain = make_result(30)
+    summary = plain.summary | {"edit_notes": ["Two <variants> applied."], "edit_phrase": "its promoter was changed"}
+    bases = pd.DataFrame(
+        {
+            "position": [4, 5],
+            "offset": [0, 1],
+            "reference": ["A", "C"],
+            "edited": ["A", "G"],
+            "is_changed": [False, True],
+        }
+    )
+    result = replace(
+        plain,
+        summary=summary | {"dna_weights_origin": "random, seed 0"},
+        edits=[{"gene": "ENSG99", "predicted_change": float("nan")}],
+        edited_bases=bases,
+        edit_tables={"candidates": pd.DataFrame({"rank": [1]}), "variants": pd.DataFrame({"variant": ["chr1:1:A>C"]})},
+        recovery=compare_recovery({"a model": plain.genes}, {"targets": ["SYM1", "SYM2"]}, draws=50),
+        links=pd.DataFrame({"source": ["GATA4"], "target": ["SYM0"]}),
+    )
+    folder = result.save(tmp_path / "result")
+    more = ["bases.tsv", "candidates.tsv", "edit.json", "recovery", "variants.tsv"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, *more])
+    assert json.loads((folder / "edit.json").read_text()) == {"edits": [{"gene": "ENSG99", "predicted_change": None}]}
+    assert {"sequence_edit.png", "figure_3.svg"} <= {path.name for path in (folder / "figures").iterdir()}
+    assert pd.read_csv(folder / "recovery" / "scores.tsv", sep="\t")["model"].tolist() == ["a model"]
+    for report in (folder / "report.html", folder / "recovery" / "report.html"):
+        assert "makes no claim about biology" in " ".join(report.read_text().split())
+    report_text = (folder / "report.html").read_text()
+    assert "its promoter was changed" in report_text and "Two &lt;variants&gt; applied." in report_text
+    assert result.save(folder, overwrite=True) == folder  # all of it is known as an earlier result's
+
+
+def test_table_1_is_the_papers(tmp_path: Path) -> None:
+    folder = make_result().save(tmp_path / "result")
+    table = pd.read_csv(folder / "table1.tsv", sep="\t", dtype=str)
+    assert table.to_dict("records") == [
+        {"gene_set": "targets", "P-value": "1.00e-02", "FDR adjusted P-value": "1.00e-02"}
+    ]
