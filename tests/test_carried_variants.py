@@ -90,6 +90,22 @@ def test_what_becomes_of_the_tss_and_of_overlaps_is_said(genome: Genome) -> None
     assert carried.table["status"].tolist() == ["applied", "overlaps an earlier one"]
 
 
+def test_bases_are_aligned_with_gaps(genome: Genome) -> None:
+    inserted = f"chr1:91:{SEQUENCE[90]}>{SEQUENCE[90]}GG"
+    removed = f"chr1:111:{SEQUENCE[110:113]}>{SEQUENCE[110]}"
+    carried = carry(genome, variants=[removed, snv(95)[0], inserted])
+    bases = carried.bases
+    assert bases is not None
+    assert "".join(bases["reference"]) == SEQUENCE[71:91] + "--" + SEQUENCE[91:133]  # one stretch, nothing twice
+    shown = "".join(bases["edited"])
+    assert shown == SEQUENCE[71:91] + "GG" + SEQUENCE[91:95] + snv(95)[1] + SEQUENCE[96:111] + "--" + SEQUENCE[113:133]
+    assert bases.loc[bases["is_changed"], "offset"].tolist() == [-10, -10, -5, 11, 12]
+    assert (bases["offset"] - bases["position"] == -WINDOW_BP // 2).all()
+    haplotype = SEQUENCE[:91] + "GG" + SEQUENCE[91:95] + snv(95)[1] + SEQUENCE[96:111] + SEQUENCE[113:]
+    assert shown.replace("-", "") in haplotype and carried.windows[0].sequence in haplotype
+    assert carry(genome, variants=["chr1:91-99:inv"]).bases is None
+
+
 def test_many_variants_are_named_in_part(genome: Genome) -> None:
     carried = carry(genome, variants=[snv(place)[0] for place in range(82, 118, 2)])
     assert carried.notes()[0].endswith(f"and {18 - NAMED} more (variants.tsv).")

@@ -89,9 +89,13 @@ def test_haplotypes_predict_the_mean_of_both(reference: dict[str, Path], tmp_pat
     assert listed.edit.kind == "sequence" and listed.edit.sequence == made.edit.sequences[1]
 
 
-def test_indels_have_no_view_base_by_base(reference: dict[str, Path]) -> None:
+def test_indels_are_shown_with_gaps(reference: dict[str, Path]) -> None:
     (made,) = make("variants", reference, "G1", variants=[f"chr1:201:{SEQUENCE[200:203]}>{SEQUENCE[200]}"])
-    assert made.views == [] and "no view base by base" in made.notes[-1]
+    bases = changed_bases(made)
+    assert made.views == [] and bases is not None
+    changed = bases[bases["is_changed"]]
+    assert changed["offset"].tolist() == [2, 3] and changed["edited"].tolist() == ["-", "-"]
+    assert "".join(bases["reference"]) == SEQUENCE[201 - 20 : 203 + 20]
     assert made.tables["variants"]["kind"].tolist() == ["deletion"]
 
 

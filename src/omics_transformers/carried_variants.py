@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from .perturbation_options import EditOptions
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAMED = 12  # variants that a report names; all are in the table
+MARGIN_BP = 20  # shown on either side of a variant
+SHOWN_KINDS = ("snv", "insertion", "deletion", "substitution")
+GAP = "-"
 COLUMNS = ("gene_id", "variant", "name", "kind", "haplotype", "status")
 
 
@@ -30,11 +34,14 @@ class CarriedVariants:
         table: one row a variant and haplotype: gene_id, variant, name, kind, haplotype (both, 1 or 2), status (applied,
             out of reach, overlaps an earlier one).
         report: counts of what reading the VCF left out.
+        bases: of the first haplotype that has variants, the bases around them, see `aligned_bases`; None where they
+            cannot be shown.
     """
 
     windows: "list[EditedWindow]"
     table: "pd.DataFrame"
     report: dict[str, int]
+    bases: "pd.DataFrame | None" = None
 
     def notes(self) -> list[str]:
         """Sentences for a report: what was applied, what was not, what became of the TSS."""
@@ -94,7 +101,46 @@ def carry_variants(genome: "Genome", promoter: Promoter, options: EditOptions) -
     rows = [row for pair in zip(_names(len(windows)), windows, strict=True) for row in _rows(promoter.gene_id, *pair)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     logger.info("%s: %s", name, table.groupby(["haplotype", "status"]).size().to_dict())
-    return CarriedVariants(windows, table, report)
+    first = next(window for window in windows if window.applied)
+    return CarriedVariants(windows, table, report, aligned_bases(genome, promoter, first.applied))
+
+
+def aligned_bases(genome: "Genome", promoter: Promoter, applied: "Sequence[SequenceVariant]") -> "pd.DataFrame | None":
+    """Reference and haplotype around its variants, base beside base, with gaps where one has none.
+
+    Args:
+        genome: that the variants are on.
+        promoter: of the reference.
+        applied: the variants, in the contig's order, none overlapping.
+
+    Returns:
+        One row a base, as `edited_bases`: position (in the reference's window, 0-based; of inserted bases that of the
+        base in front), offset (from the TSS), reference, edited, is_changed. None for inversions, duplications, and
+        windows that were turned round.
+    """
+    import pandas as pd
+
+    edits = [variant.edit() for variant in applied]
+    is_turned = promoter.layout.orient_by_strand and promoter.strand == "-"
+    if is_turned or any(edit.kind not in SHOWN_KINDS for edit in edits):
+        return None
+    first, last = genome.starts[promoter.contig], genome.contigs[promoter.contig]
+    rows: list[tuple[int, str, str]] = []
+    shown_to = first
+    for number, edit in enumerate(edits):
+        next_start = edits[number + 1].start if number + 1 < len(edits) else last
+        front = max(edit.start - MARGIN_BP, shown_to)
+        shown_to = max(min(edit.end + MARGIN_BP, next_start), edit.end)
+        letters = genome.fetch(promoter.contig, front, shown_to).decode()
+        before, removed = letters[: edit.start - front], letters[edit.start - front : edit.end - front]
+        rows += [(front + place, base, base) for place, base in enumerate(before)]
+        for place, (one, other) in enumerate(zip_longest(removed, edit.bases, fillvalue=GAP)):
+            rows.append((min(edit.start + place, max(edit.end - 1, edit.start - 1)), one, other))
+        rows += [(edit.end + place, base, base) for place, base in enumerate(letters[edit.end - front :])]
+    table = pd.DataFrame(rows, columns=["position", "reference", "edited"])
+    table.insert(1, "offset", table["position"] - promoter.tss)
+    table["position"] -= promoter.start
+    return table.assign(is_changed=table["reference"] != table["edited"])
 
 
 def _of_vcf(promoter: Promoter, options: EditOptions) -> "tuple[list[list[SequenceVariant]], dict[str, int]]":

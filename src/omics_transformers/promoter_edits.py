@@ -37,9 +37,10 @@ class MadeEdit:
         phrase: what was done, behind "In N cells that express it,".
         notes: sentences for a report.
         description: for edit.json.
-        views: edited windows that can be shown base by base beside the reference, one a distinct haplotype.
+        views: edited windows that keep each base of the reference in its place, one a distinct haplotype.
         tables: name -> table, to be written beside the results.
         runs_left: whether the gene runs from right to left in the window.
+        bases: around the changes, where they are known better than from the views: with gaps beside what was inserted.
     """
 
     gene: str
@@ -50,6 +51,7 @@ class MadeEdit:
     views: list[PromoterEdit] = field(default_factory=list)
     tables: "dict[str, pd.DataFrame]" = field(default_factory=dict)
     runs_left: bool = False
+    bases: "pd.DataFrame | None" = None
 
 
 def make_edits(
@@ -93,12 +95,12 @@ def make_edits(
 
 
 def changed_bases(made: MadeEdit) -> "pd.DataFrame | None":
-    """The first view base by base, see `edited_bases`, offsets in the gene's direction; None without a view."""
+    """What changed base by base, see `edited_bases`, offsets in the gene's direction; None where it cannot be shown."""
     from .pipelines.promoter_mutagenesis_view import edited_bases
 
-    if not made.views:
+    if made.bases is None and not made.views:
         return None
-    table = edited_bases(made.views[0])
+    table = edited_bases(made.views[0]) if made.bases is None else made.bases
     return table.assign(offset=-table["offset"]) if made.runs_left else table
 
 
@@ -181,11 +183,10 @@ def _variants(gene: str, promoter: Promoter, genome: "Genome", options: EditOpti
         if window.applied and not any(variant.edit().length_change for variant in window.applied)
     ]
     notes = [*carried.notes(), *_predicted_note(change)]
-    if len(shown) < sum(bool(window.applied) for window in carried.windows):
-        notes.append("Insertions and deletions move what lies behind them: no view base by base; see variants.tsv.")
     whose = "variants on both haplotypes" if options.sample is None else f"the variants of {options.sample}"
     phrase = f"its promoter was given {whose}"
-    return MadeEdit(gene, edit, phrase, notes, description, shown, {"variants": carried.table})
+    tables = {"variants": carried.table}
+    return MadeEdit(gene, edit, phrase, notes, description, shown, tables, bases=carried.bases)
 
 
 def _mutagenesis(
