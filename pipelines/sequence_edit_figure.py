@@ -1,7 +1,7 @@
 """Sequence view of an edit of DNA: reference and edited bases around what changed, with the motifs of both.
 
-Takes the tables of `promoter_mutagenesis_view`: places are compared one by one, so that behind an insertion or a
-deletion most bases differ.
+Takes the tables of `promoter_mutagenesis_view`, where places are compared one by one, so that behind an insertion or a
+deletion most bases differ; or one with gaps, "-", where inserted bases bear the offset of the base in front.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ def _draw_panel(axes: "Axes", bases: "pd.DataFrame", hits: list[tuple[int, dict[
     axes.set_ylim(-0.7, 1.7 + max((row + 1 for row, _ in hits), default=0))
     axes.set_yticks([1, 0], ["reference", "edited"])
     axes.tick_params(axis="y", length=0)
-    ticks = np.flatnonzero(bases["offset"].to_numpy() % 10 == 0)
+    ticks = np.flatnonzero((bases["offset"] % 10 == 0) & ~bases["offset"].duplicated())
     axes.set_xticks(ticks, [f"{offset:+,}" for offset in bases["offset"].iloc[ticks]])
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

@@ -75,6 +75,7 @@ def test_a_sample_has_two_haplotypes_and_a_list_is_added_to_both(genome: Genome,
     applied = carried.table[carried.table["status"] == "applied"].groupby("haplotype")["kind"].apply(sorted).to_dict()
     assert applied == {"1": ["insertion", "snv"], "2": ["deletion", "snv"]}
     assert carried.report["lines outside every window"] == 1
+    assert "Of the two, the figure shows haplotype 1 base by base." in carried.notes()
     assert any("1 lines outside every window" in note for note in carried.notes())
     alike = carry(genome, vcf=tmp_path / "donors.vcf", sample="two")
     assert len(alike.windows) == 1 and alike.table["name"].tolist() == ["deletion"]

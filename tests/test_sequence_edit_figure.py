@@ -91,3 +91,13 @@ def test_tables_without_their_columns() -> None:
         draw_sequence_edit(make_bases(50, [3]).drop(columns="edited"), gene="GATA4")
     with pytest.raises(ValueError, match="motif hits has no change"):
         draw_sequence_edit(make_bases(50, [3]), HITS.drop(columns="change"), gene="GATA4")
+
+
+def test_inserted_bases_stand_over_gaps_and_one_tick() -> None:
+    offsets = [*range(-25, -19), *[-20] * 5, *range(-19, -5)]
+    bases = pd.DataFrame({"position": np.array(offsets) + 100, "offset": offsets, "reference": "A", "edited": "A"})
+    bases.loc[6:10, "reference"] = "-"
+    figure = draw_sequence_edit(bases.assign(is_changed=bases["reference"] == "-"), gene="G")
+    assert figure is not None and "5 of 5 changed bases" in figure.caption
+    words = [element.text for element in ElementTree.fromstring(figure.svg).iter() if element.tag.endswith("text")]
+    assert words.count("-20") == 1 and words.count("-") == 5

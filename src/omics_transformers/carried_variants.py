@@ -58,6 +58,9 @@ class CarriedVariants:
                     f"{which}: the TSS is lost; the window is centred on base {window.anchor + 1:,} (1-based), the "
                     "nearest that is left downstream."
                 )
+        if self.bases is not None and len(self.windows) > 1:
+            shown = next(number for number, window in enumerate(self.windows, start=1) if window.applied)
+            notes.append(f"Of the two, the figure shows haplotype {shown} base by base.")
         if self.report:
             counts = ", ".join(f"{count:,} {what}" for what, count in self.report.items())
             notes.append(f"Of the VCF: {counts}.")
