@@ -55,11 +55,15 @@ def locus(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Locus:
     folder = tmp_path_factory.mktemp("gata4")
     bases = write_genome(data_folder, folder)
     make_small_enformer(folder / "enformer", seed=0, dim=48, output_heads={"human": 2}, calibrated=True)
-    run("embed", *files(folder), "--model", folder / "enformer", "--output", folder / "features.safetensors",
-        f"--window-bp={WINDOW_BP}", "--assembly=GRCh37")  # fmt: skip
+    embed(folder, folder / "features.safetensors")
     write_cells_and_model(data_folder, folder)
     write_gene_sets(data_folder, folder)
     return Locus(folder, bases)
+
+
+def embed(folder: Path, output: Path, *words: object) -> None:
+    model = ["--model", folder / "enformer", f"--window-bp={WINDOW_BP}", "--assembly=GRCh37"]
+    run("embed", *files(folder), *model, "--output", output, *words)
 
 
 def files(folder: Path) -> list[str]:
@@ -202,7 +206,10 @@ def test_variants_of_a_list_and_of_both_haplotypes(locus: Locus, tmp_path: Path)
         2: ["deletion", "snv"],
     }
     assert set(table["status"]) == {"applied"}
-    assert summary_of(out)["edit"]["kind"] == "haplotypes"
+    edited = summary_of(out)["edit"]
+    assert edited["kind"] == "haplotypes"
+    change = edited["feature_change_in_standard_deviations"]
+    assert change == pytest.approx(change_of_donor(locus, vcf, tmp_path / "donor.safetensors"), rel=1e-3)
     report = (out / "report.html").read_text()
     assert "the variants of donor" in report and "Haplotype 2: 2 variants applied" in report
     assert "Predicted expression: log2 change" in report
@@ -218,6 +225,17 @@ def test_variants_of_a_list_and_of_both_haplotypes(locus: Locus, tmp_path: Path)
         == [["chr8:11553519:" + listed[3].rsplit(":", 1)[1], "chr8:11561671:" + listed[1].rsplit(":", 1)[1]]]
     )
     assert pd.read_csv(both / "bases.tsv", sep="\t")["is_changed"].sum() == 2
+
+
+def change_of_donor(locus: Locus, vcf: Path, output: Path) -> float:
+    """How far `embed` moves the donor's features of GATA4, in standard deviations of the model's."""
+    embed(locus.folder, output, "--vcf", vcf)
+    made: Any = read_gene_features(output)
+    (donor,) = made.donor_features[made.donor_feature_index[made.donors.index("donor")]]
+    model: Any = BioDTAForMaskedLM.from_pretrained(locus.folder / "bio-dta")
+    table = model.base_model.gene_token_embeddings.table
+    difference = (donor - made.features[0]) / table.standard_deviation.numpy()
+    return float(np.sqrt(np.mean(difference**2)))
 
 
 @pytest.mark.real_data

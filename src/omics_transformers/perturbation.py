@@ -86,6 +86,11 @@ def perturb(
         raise FileExistsError(f"{output} exists: name another folder, or pass overwrite (--overwrite) to replace it")
     known_links = None if links is None else read_links(links)
     pipe = _open_pipeline(model, device, trust_remote_code)
+    if edit in DNA_EDITS and not _reads_dna(pipe):
+        raise ValueError(
+            f'the edit {edit!r} changes DNA, and this model reads none (adapter_type="none"): use delete, '
+            "delete-in-place, mask, overexpress or set-rank, or a model with an adapter"
+        )
     name = Path(str(model)).name
     reading = {key: of_pipeline.pop(key) for key in READING if key in of_pipeline}
     known = read_known_targets(
@@ -200,14 +205,13 @@ def _made_edits(
         return []
     from .promoter_edits import make_edits
 
-    if getattr(pipe.model.config, "adapter_type", "none") == "none":
-        raise ValueError(
-            f'the edit {edit!r} changes DNA, and this model reads none (adapter_type="none"): use delete, '
-            "delete-in-place, mask, overexpress or set-rank, or a model with an adapter"
-        )
     layout = None if options.genome is None or options.annotation is None else WindowLayout.of_model(pipe.model)
     ids = [_gene_id(pipe, gene) for gene in genes]
     return make_edits(edit, ids, options, layout=layout, dna_model=dna_model, seed=seed, progress=progress)
+
+
+def _reads_dna(pipe: Any) -> bool:
+    return getattr(pipe.model.config, "adapter_type", "none") != "none"
 
 
 def _gene_id(pipe: Any, gene: str) -> str:
@@ -225,7 +229,7 @@ def _summary(summary: Mapping[str, Any], pipe: Any, edit: str, made: "Sequence[M
     """With what was asked for, sentences for the report, and where the weights of both models came from."""
     more: dict[str, Any] = {"edit_asked": edit}
     config = pipe.model.config
-    if getattr(config, "adapter_type", "none") != "none":
+    if _reads_dna(pipe):
         more["dna_weights_origin"] = (config.gene_features_metadata or {}).get("weights_origin")
     if hasattr(config, "weights_origin"):
         more["weights_origin"] = config.weights_origin
