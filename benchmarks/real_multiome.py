@@ -15,7 +15,7 @@ Writes benchmarks/results/real_multiome.json: what was built, validation of pre-
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,13 @@ PRETRAINING: dict[str, Any] = {
     "disable_tqdm": True,
     "use_cpu": True,
 }
-CELL_TYPES: dict[str, Any] = {"learning_rate": 1e-3, "num_train_epochs": 15, "disable_tqdm": True, "use_cpu": True}
+CELL_TYPES: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "num_train_epochs": 15,
+    "per_device_train_batch_size": 32,
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
 REGIMES: dict[str, dict[str, Any]] = {
     "mixed": {"kinds": ["rna", "atac", "both"]},
     "rna": {"kinds": ["rna"]},
@@ -57,7 +63,7 @@ REGIMES: dict[str, dict[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public files")
-    parser.add_argument("--output", type=Path, default=Path("real-multiome"), help="folder to make")
+    parser.add_argument("--output", type=Path, default=Path("real-multiome"), help="folder; a call goes on in it")
     parser.add_argument("--steps", type=int, default=1_000, help="of pre-training, each regime")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=2)
@@ -75,10 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     """Build, pre-train, compare."""
-    built = {binning: build(options.data, options.output, binning) for binning in ("gene_normalized", "scbert")}
-    validation = {}
-    for name, binning in (("mixed", "gene_normalized"), ("rna", "gene_normalized"), ("scbert", "scbert")):
-        validation[name] = pretrain(options, name, binning)
+    output = options.output
+    built = {
+        binning: kept(output / f"{binning}.json", lambda binning=binning: build(options.data, output, binning))
+        for binning in ("gene_normalized", "scbert")
+    }
+    validation = {
+        name: kept(output / f"{name}.json", lambda name=name, binning=binning: pretrain(options, name, binning))
+        for name, binning in (("mixed", "gene_normalized"), ("rna", "gene_normalized"), ("scbert", "scbert"))
+    }
     comparison = compare(options)
     columns = [name for score in ("accuracy", "mcc", "macro_f1", "weighted_f1") for name in spread_of(score)]
     table = comparison.summary[["method", "tuning", "seeds", *columns, *spread_of("mcc_difference")]]
@@ -93,6 +104,13 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         "validation of pre-training": validation,
         "Zheng68k": json.loads(table.round(4).to_json(orient="records")),
     }
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier call with this output made, or make it now."""
+    if not path.exists():
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def spread_of(score: str) -> list[str]:
