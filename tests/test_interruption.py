@@ -27,6 +27,15 @@ def test_first_interrupt_saves_and_second_stops(tmp_path: Path, caplog: pytest.L
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_gives_the_handler_back_when_training_ends(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    callback, arguments = SaveAtInterrupt(), TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    callback.on_train_begin(arguments, TrainerState(), TrainerControl())
+    assert signal.getsignal(signal.SIGINT) is not before
+    callback.on_train_end(arguments, TrainerState(), TrainerControl())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_restores_the_handler_without_an_interrupt(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     callback = SaveAtInterrupt()

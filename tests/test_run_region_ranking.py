@@ -276,9 +276,9 @@ def test_without_validation_and_test_it_says_so(
 ) -> None:
     folder = tmp_path / "regions_train_only"
     shutil.copytree(toy_regions, folder)
-    card = (folder / "README.md").read_text().splitlines(keepends=True)
-    kept = [line for line in card if "validation" not in line and "test" not in line]
-    (folder / "README.md").write_text("".join(kept).replace("config_name: toy", "config_name: regions_train_only"))
+    for path in (folder / "data").glob("*.parquet"):
+        if not path.name.startswith("train"):
+            path.unlink()
     metrics = run_here(folder, tmp_path / "model", max_steps=1)
     assert metrics.keys() == {"training", "data"}
     assert "the folder has no test rows" in caplog.text

@@ -45,8 +45,17 @@ class SaveAtInterrupt(TrainerCallback):
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
+    def on_train_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        self.restore()
+
     def restore(self) -> None:
-        """Put the signal's former handler back; also for training that an error ended."""
+        """Put the signal's former handler back; for training that an error ended, call it."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
