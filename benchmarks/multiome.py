@@ -14,7 +14,7 @@ PARTS = ("build_multiome.py", "multiome_performer.py")
 
 def main() -> None:
     for part in PARTS:
-        subprocess.run([sys.executable, str(Path(__file__).parent / part), *sys.argv[1:]], check=True)
+        subprocess.run([sys.executable, str(Path(__file__).parent / part)], check=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from omics_transformers.data_scripts.gene_features import GeneFeatures, write_gene_features
+from omics_transformers.data_scripts.multiome_shards import multiome_schema
 from omics_transformers.data_scripts.region_rows import REGION_SCHEMA
 
 # A busy machine is no failure: examples have no deadline. `derandomize`: the same examples in every run.
@@ -185,7 +186,7 @@ def toy_multiome(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir(parents=True)
     random, n_genes = np.random.default_rng(0), 40
     datasets = [("rna-only", "rna", 120), ("atac-only", "atac", 80), ("paired", "both", 120)]
-    rows: dict[str, list] = {name: [] for name in multiome_schema(n_genes).names}
+    rows: dict[str, list] = {name: [] for name in multiome_schema(n_genes, keep_counts=True).names}
     for name, modality, number in datasets:
         for cell in range(number):
             kind = cell % 4
@@ -204,7 +205,7 @@ def toy_multiome(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 row[f"{part}_counts"] = values[genes].astype(float).tolist() if is_present else None
             for key, value in row.items():
                 rows[key].append(value)
-    table = pa.table(rows, schema=multiome_schema(n_genes))
+    table = pa.table(rows, schema=multiome_schema(n_genes, keep_counts=True))
     pq.write_table(table, folder / "data" / "train-00000-of-00001.parquet", row_group_size=100)
     (folder / "README.md").write_text(
         "---\nconfigs:\n- config_name: toy_multiome\n  data_files:\n  - split: train\n"
@@ -228,13 +229,3 @@ def toy_multiome(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "multiome.json").write_text(json.dumps(described))
     return folder
-
-
-def multiome_schema(n_genes: int) -> pa.Schema:
-    """Columns of `build multiome`."""
-    fields = {name: pa.string() for name in ("dataset", "cell")}
-    for part in ("rna", "atac"):
-        fields |= {f"{part}_values": pa.list_(pa.uint8(), n_genes), f"{part}_total": pa.float32()}
-        fields |= {f"{part}_genes": pa.list_(pa.int32()), f"{part}_counts": pa.list_(pa.float32())}
-    fields |= {name: pa.string() for name in ("cell_type", "donor", "batch")}
-    return pa.schema(fields)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from omics_transformers.training.multiome_data import UNKNOWN, read_multiome, stack_counts
+from omics_transformers.training.multiome_data import UNKNOWN, read_multiome
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,6 @@ def test_counts_are_those_of_the_rows(toy_multiome: Path, table) -> None:
             genes, counts = (table.column(f"{modality}_{what}")[row].as_py() for what in ("genes", "counts"))
             dense[place, genes] = counts
         assert np.array_equal(cells.counts(rows, modality).toarray(), dense)
-    both = stack_counts(cells, rows, ["rna", "atac"]).toarray()
-    assert np.array_equal(both[:, 40:], cells.counts(rows, "atac").toarray())
 
 
 def test_modalities_and_labels(toy_multiome: Path) -> None:

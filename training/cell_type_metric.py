@@ -25,7 +25,6 @@ SCORES = (
     "expected_calibration_error",
     "brier_score",
 )
-LOWER_IS_BETTER = ("expected_calibration_error", "brier_score")
 CALIBRATION_BINS = 15
 
 Array = npt.NDArray[Any]

@@ -3,7 +3,6 @@
 Bins stay on disk, where Arrow maps them: processes of one machine share them, and a batch is one copy of its rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,8 +209,3 @@ def _bins(chunk: pa.FixedSizeListArray, n_genes: int) -> npt.NDArray[np.uint8]:
         return np.zeros((len(chunk), n_genes), dtype=np.uint8)
     flat = np.frombuffer(buffer, dtype=np.uint8, count=len(chunk) * n_genes, offset=first)
     return flat.reshape(len(chunk), n_genes)
-
-
-def stack_counts(cells: MultiomeCells, rows: npt.ArrayLike, modalities: Sequence[Modality]) -> sp.csr_matrix:
-    """(rows, genes of all modalities) float32, one modality's genes behind the other's."""
-    return sp.hstack([cells.counts(rows, modality) for modality in modalities], format="csr")
