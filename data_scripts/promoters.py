@@ -212,40 +212,6 @@ def donor_promoters(windows: PromoterWindows, variants: DonorVariants | DonorSeq
     )
 
 
-def promoter_sequence(
-    fasta: str | Path,
-    annotation: str | Path,
-    gene: str,
-    *,
-    window_bp: int = 196_608,
-    tss_choice: TSSChoice = "canonical",
-    orient_by_strand: bool = False,
-    gene_symbols: Mapping[str, str] | str | Path | None = None,
-    alternative_contigs: Literal["drop", "keep"] = "drop",
-    table_coordinates: Literal["0-based", "1-based"] = "0-based",
-    offsets: Mapping[str, int] | None = None,
-) -> str:
-    """The window of one gene, named by its id or symbol: `window_bp` letters ACGTN. Arguments as `build_promoters`.
-
-    Raises:
-        ValueError: where no gene, or more than one, has this name.
-    """
-    tss = read_tss(
-        annotation,
-        tss_choice=tss_choice,
-        gene_symbols=gene_symbols,
-        alternative_contigs=alternative_contigs,
-        table_coordinates=table_coordinates,
-    )
-    found = tss[tss["gene_id"] == gene]
-    found = tss[tss["symbol"] == gene] if found.empty else found
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} genes of {annotation} have the id or symbol {gene!r}; expected one")
-    with open_genome(fasta, offsets=offsets) as genome:
-        windows = promoter_windows(genome, found, window_bp=window_bp, orient_by_strand=orient_by_strand)
-        return windows.sequence(0).decode()
-
-
 def one_hot(sequences: Sequence[bytes]) -> np.ndarray:
     """Equally long sequences of ACGTN -> (sequences, bases, 4) float32 in the order A, C, G, T; N is all zero."""
     letters = np.frombuffer(b"".join(sequences), dtype=np.uint8)

@@ -42,6 +42,18 @@ def test_names_that_no_gene_has(files: tuple[Path, Path]) -> None:
         pass
 
 
+def test_a_symbol_that_two_genes_have(files: tuple[Path, Path]) -> None:
+    annotation = files[1].with_name("tss.tsv")
+    annotation.write_text("gene_id\tsymbol\tcontig\tstrand\ttss\nA\tSAME\t1\t+\t60\nB\tSAME\t1\t-\t149\n")
+    with opened_promoters(["B"], files[0], annotation, WindowLayout(20)) as (_, (promoter,)):
+        assert promoter.sequence == SEQUENCE[139:159]
+    with (
+        pytest.raises(ValueError, match=r"2 genes of .*'SAME'; expected one"),
+        opened_promoters(["SAME"], files[0], annotation, WindowLayout(20)),
+    ):
+        pass
+
+
 def test_the_layout_is_the_models() -> None:
     metadata = {"window_bp": "512", "tss_choice": "longest", "orient_by_strand": "True"}
     model = SimpleNamespace(config=SimpleNamespace(gene_features_metadata=metadata))

@@ -15,7 +15,6 @@ from omics_transformers.data_scripts.promoters import (
     build_promoters,
     donor_promoters,
     one_hot,
-    promoter_sequence,
     promoter_windows,
 )
 from omics_transformers.data_scripts.variants import DonorVariants
@@ -103,17 +102,6 @@ def test_haplotypes_agree_with_plain_strings(sites: dict[int, tuple[str, int]], 
         assert seen[gene] == set(np.flatnonzero(promoters.promoter_genes == gene))
         pairs = promoters.promoter_haplotypes[promoters.promoter_genes == gene].tolist()
         assert len({tuple(sorted(pair)) for pair in pairs}) == len(pairs)
-
-
-def test_the_sequence_of_one_gene(tmp_path: Path) -> None:
-    make_genome(tmp_path).close()
-    annotation = tmp_path / "tss.tsv"
-    annotation.write_text("gene_id\tsymbol\tcontig\tstrand\ttss\nA\tSAME\t1\t+\t5\nB\tSAME\t1\t-\t30\n")
-    found = promoter_sequence(tmp_path / "genome.fa", annotation, "B", window_bp=10, orient_by_strand=True)
-    assert found == naive_window(SEQUENCE, 30, "-", 10, oriented=True)
-    for gene, number in (("C", 0), ("SAME", 2)):
-        with pytest.raises(ValueError, match=f"{number} genes of"):
-            promoter_sequence(tmp_path / "genome.fa", annotation, gene, window_bp=10)
 
 
 def test_one_hot_is_in_enformers_order() -> None:
