@@ -14,7 +14,7 @@ COUNTS = np.array([[0, 3, 1], [2, 0, 0]])
     [
         COUNTS,
         COUNTS.tolist(),
-        np.asmatrix(COUNTS),
+        sp.csr_matrix(COUNTS).todense(),  # numpy.matrix
         COUNTS.astype(np.float32),
         COUNTS.astype(np.uint8),
         sp.csr_matrix(COUNTS),
