@@ -1,6 +1,8 @@
 """The commands around SegmentNT from end to end on a small genome, and how they answer to bad input."""
 
+import contextlib
 import inspect
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from omics_transformers import build_segments, convert_nucleotide_transformer, explain, segment, variant_effect
-from omics_transformers.cli import main
+from omics_transformers.cli import app, main
 from omics_transformers.cli_segmentation import (
     build_segments_command,
     convert_command,
@@ -27,17 +29,26 @@ from omics_transformers.modeling.tokenization_nucleotide_kmer import NucleotideK
 from omics_transformers.pipelines.segmentation_tracks import read_bigwig
 from omics_transformers.training.published_nucleotide_transformer import to_published_state_dict
 from omics_transformers.training.published_nucleotide_transformer_configs import to_published_config
+from omics_transformers.training.run_segmentation import main as train
 
 COMMAND = [sys.executable, "-m", "omics_transformers.cli"]
-TRAIN = [sys.executable, "-m", "omics_transformers.training.run_segmentation", "--use-cpu", "--report-to=none"]
-TRAIN += ["--hidden-size=16", "--num-hidden-layers=1", "--num-attention-heads=2", "--intermediate-size=16"]
-TRAIN += ["--max-steps=3", "--disable-tqdm=true", "--save-strategy=no", "--resamples=10", "--block-bp=600"]
+SMALL = ["--hidden-size=16", "--num-hidden-layers=1", "--num-attention-heads=2", "--intermediate-size=16"]
+SMALL += ["--max-steps=3", "--disable-tqdm=true", "--save-strategy=no", "--resamples=10", "--block-bp=600"]
+SMALL += ["--use-cpu", "--report-to=none"]
 ELEMENTS = ["exon", "intron", "splice_donor", "splice_acceptor", "CTCF-bound"]
 CONTIGS = {"chrA": 12_000, "chrB": 3_000, "chrC": 3_000}
 
 
-def run(*words: object, command: list[str] = COMMAND) -> str:
-    done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=240)
+def run(*words: object) -> str:
+    """What the command prints, in this process: another takes seconds to import torch."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        app([str(word) for word in words], standalone_mode=False)
+    return printed.getvalue()
+
+
+def run_afresh(*words: object) -> str:
+    """What the command prints, in a process of its own."""
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -75,7 +86,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rules = ["--bed", f"CTCF-bound={folder / 'ctcf.bed'}", *(f"--element={name}" for name in ELEMENTS)]
     made = run("build", "segments", *files, *splits, *rules, "--window-bp=300", "--output", folder / "segments")
     assert "40 train, 10 validation, 10 test" in made
-    run("--segments", folder / "segments", "--output-dir", folder / "model", command=TRAIN)
+    train([f"--segments={folder / 'segments'}", f"--output-dir={folder / 'model'}", *SMALL])
     return folder
 
 
@@ -90,7 +101,7 @@ def test_segment_writes_tracks_calls_and_a_plot(chain: Path, tmp_path: Path) -> 
     (tmp_path / "thresholds.json").write_text(json.dumps(dict.fromkeys(ELEMENTS, 0.001)))
     options = ["--model", chain / "model", "--region=chrC", "--thresholds", tmp_path / "thresholds.json"]
     options += ["--plot=chrC:1-600", "--annotation", chain / "genes.gtf", "--reverse-complement", "--device=cpu"]
-    run("segment", chain / "genome.fa", *options, "--output", tmp_path / "out")
+    run_afresh("segment", chain / "genome.fa", *options, "--output", tmp_path / "out")
     values = read_bigwig(tmp_path / "out" / "tracks" / "exon.bw", "chrC", 0, 3_000)
     assert np.isnan(values[2_950:]).all() and not np.isnan(values[:2_950]).any()
     calls = pd.read_csv(tmp_path / "out" / "segments.tsv", sep="\t")
