@@ -26,6 +26,8 @@ def make_sampler(sizes: dict) -> ShuffledLengthGroupedSampler:
         sizes["batch_size"],
         megabatch_size=sizes["megabatch_size"],
         world_size=sizes["world_size"],
+        cells_per_step=sizes.get("cells_per_step"),
+        complete_last_step=sizes.get("complete_last_step", False),
         seed=sizes["seed"],
     )
 
@@ -71,8 +73,47 @@ def test_ranks_see_like_lengths_in_the_same_step_and_take_as_many_steps(sizes: d
     assert {index for rank in ranks for batch in rank for index in batch} == set(order)
 
 
-@given(sizes, st.integers(0, 300), st.integers(0, 3))
-def test_resumes_in_mid_epoch(sizes: dict, taken: int, epoch: int) -> None:
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=100),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(0, 2**31),
+)
+def test_each_step_has_the_same_cells_however_it_is_split(
+    lengths: list[int], batch_size: int, world_size: int, accumulation: int, seed: int
+) -> None:
+    """Dealt out by accelerate and accumulated, against one process that takes a whole step at once."""
+    together = batch_size * world_size * accumulation
+    common = {"megabatch_size": 2 * together, "cells_per_step": together, "complete_last_step": True, "seed": seed}
+    split = ShuffledLengthGroupedSampler(lengths, batch_size, world_size=world_size, **common)
+    whole = ShuffledLengthGroupedSampler(lengths, together, **common)
+    whole.require_settings(split.settings())
+    batches = BatchSampler(split, batch_size, drop_last=False)
+    ranks = [list(BatchSamplerShard(batches, world_size, rank)) for rank in range(world_size)]
+    assert {len(rank) for rank in ranks} == {len(whole) // together * accumulation}
+    for step, expected in enumerate(BatchSampler(whole, together, drop_last=False)):
+        of_ranks = [rank[step * accumulation : (step + 1) * accumulation] for rank in ranks]
+        assert sorted(cell for rank in of_ranks for batch in rank for cell in batch) == sorted(expected)
+        # Every micro-batch is of neighbours in length over all ranks.
+        micro_batches = [np.array(lengths)[np.concatenate(batches)] for batches in zip(*of_ranks, strict=True)]
+        whole_step = (step + 1) * together <= len(lengths)
+        assert not whole_step or (np.diff(np.concatenate(micro_batches)) <= 0).all()
+
+
+def test_the_last_step_is_completed_with_the_first_cells() -> None:
+    settings = {"lengths": range(1, 12), "batch_size": 4, "megabatch_size": 8, "world_size": 1, "seed": 0}
+    order = list(make_sampler(settings))
+    completed = make_sampler({**settings, "complete_last_step": True})
+    assert list(completed) == [*order, order[0]]
+    assert len(completed) == 12
+    few = make_sampler({**settings, "lengths": [1, 2, 3], "batch_size": 8, "complete_last_step": True})
+    assert sorted(np.bincount(list(few))) == [2, 3, 3]
+
+
+@given(sizes, st.booleans(), st.integers(0, 300), st.integers(0, 3))
+def test_resumes_in_mid_epoch(sizes: dict, complete: bool, taken: int, epoch: int) -> None:
+    sizes = {**sizes, "complete_last_step": complete}
     unbroken = make_sampler(sizes)
     unbroken.set_epoch(epoch)
     expected = list(unbroken)
@@ -127,8 +168,9 @@ def test_mini_batches_of_a_megabatch_are_not_in_order_of_length() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"batch_size": 4}, "batch_size was 3 and is 4"),
-        ({"world_size": 2}, "world_size was 1 and is 2"),
+        ({"batch_size": 4}, "cells_per_step was 3 and is 4"),
+        ({"world_size": 2}, "cells_per_step was 3 and is 6"),
+        ({"complete_last_step": True}, "complete_last_step was False and is True"),
         ({"seed": 7}, "seed was 0 and is 7"),
         ({"megabatch_size": 9}, "megabatch_size was 12 and is 9"),
         ({"lengths": [1, 2, 3, 4, 6]}, "lengths_checksum was"),
@@ -139,6 +181,11 @@ def test_refuses_the_state_of_other_settings(change: dict, named: str) -> None:
     state = make_sampler(settings).state_dict()
     with pytest.raises(ValueError, match=named):
         make_sampler(settings | change).load_state_dict(state)
+
+
+def test_refuses_steps_of_broken_batches() -> None:
+    with pytest.raises(ValueError, match=r"cells_per_step is 10: .* multiple of batch_size \* world_size, 4 \* 2"):
+        ShuffledLengthGroupedSampler([1] * 20, 4, megabatch_size=8, world_size=2, cells_per_step=10)
 
 
 @pytest.mark.parametrize(("lengths", "batch_size", "named"), [([], 2, "shape"), ([1], 0, "batch_size is 0")])

@@ -20,12 +20,16 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
     """Indices of an epoch, such that consecutive mini-batches hold cells of like length, in random order.
 
     An epoch: shuffle all cells; cut them into megabatches; sort each by length, descending; cut it into blocks of
-    `world_size * batch_size`, one mini-batch a process; shuffle the blocks of each megabatch. Cut into batches of
-    `batch_size` and dealt out in turn (batch i of a step to process i, as accelerate does without `split_batches`),
-    every process then sees like lengths in the same step. The cells that fill no whole block come last in the epoch:
-    accelerate completes that step with cells from the epoch's start, so that all processes take as many steps.
+    `cells_per_step`, the cells of one optimizer step; shuffle the blocks of each megabatch. Cut into batches of
+    `batch_size` and dealt out in turn (batch i to process i % world_size, as accelerate does without `split_batches`),
+    the processes see neighbours in length at the same time, and with accumulation one micro-batch after the other,
+    shorter ones last. The cells that fill no whole block come last in the epoch. With several processes accelerate
+    completes their last batches with cells from the epoch's start; `complete_last_step` completes the whole step so,
+    however it is split.
 
-    The order depends on `seed`, the epoch and the settings only, and so is the same on every process.
+    The order depends on `seed`, the epoch, `cells_per_step` and `megabatch_size` only. So it is the same on every
+    process, and each step has the same cells for any number of processes, batch size and accumulation whose product is
+    `cells_per_step`: a run that was saved on two processes goes on as it would have on one.
 
     Args:
         lengths: (cells,) tokens a cell.
@@ -33,10 +37,14 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         megabatch_size: cells that are sorted together; rounded down to whole blocks, at least one. More of them: less
             padding, and mini-batches that are less random.
         world_size: number of processes.
+        cells_per_step: cells of one optimizer step: `batch_size * world_size`, times the batches that are accumulated;
+            without accumulation where None.
+        complete_last_step: fill an epoch's last step with the epoch's first cells, which then come twice.
         seed: seed of the order.
 
     Raises:
-        ValueError: where a size is not positive, or there are no cells.
+        ValueError: where a size is not positive, `cells_per_step` is not whole batches of all processes, or there are
+            no cells.
     """
 
     def __init__(
@@ -46,6 +54,8 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         *,
         megabatch_size: int,
         world_size: int = 1,
+        cells_per_step: int | None = None,
+        complete_last_step: bool = False,
         seed: int = 0,
     ) -> None:
         self.lengths = np.asarray(lengths)
@@ -57,9 +67,17 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: it must be at least 1")
+        block = batch_size * world_size
+        if cells_per_step is not None and (cells_per_step < 1 or cells_per_step % block):
+            raise ValueError(
+                f"cells_per_step is {cells_per_step}: it must be a multiple of batch_size * world_size, {batch_size} * "
+                f"{world_size}, the cells of one micro-batch of every process"
+            )
         self.batch_size = batch_size
         self.megabatch_size = megabatch_size
         self.world_size = world_size
+        self.cells_per_step = cells_per_step or block
+        self.complete_last_step = complete_last_step
         self.seed = seed
         self.epoch = 0
         self._position = 0
@@ -73,7 +91,9 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         self._position = 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        if not self.complete_last_step:
+            return len(self.lengths)
+        return -(-len(self.lengths) // self.cells_per_step) * self.cells_per_step
 
     def set_epoch(self, epoch: int) -> None:
         """Order the cells as in this epoch; another epoch than before starts at its beginning."""
@@ -98,45 +118,55 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         self.epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def settings(self) -> dict[str, int]:
-        """What the order depends on, besides the epoch."""
+        """What the order depends on, besides the epoch; not how a step is split over processes and batches."""
         return {
             "cells": len(self.lengths),
-            "lengths_checksum": zlib.crc32(np.ascontiguousarray(self.lengths, dtype=np.int64).tobytes()),
-            "batch_size": self.batch_size,
+            "lengths_checksum": lengths_checksum(self.lengths),
+            "cells_per_step": self.cells_per_step,
+            "complete_last_step": self.complete_last_step,
             "megabatch_size": self.megabatch_size,
-            "world_size": self.world_size,
             "seed": self.seed,
         }
 
     def require_settings(self, state: dict[str, Any]) -> None:
         """Raise ValueError, naming both values, where `state` was made with other settings."""
-        changed = [
-            f"{name} was {state.get(name)} and is {value}"
-            for name, value in self.settings().items()
-            if state.get(name) != value
-        ]
-        if changed:
-            raise ValueError(
-                f"the order of the cells cannot be resumed, since {'; '.join(changed)}: train with the same cells, "
-                "batch size, megabatch size, number of processes and seed, or start anew"
-            )
+        require_same_settings(
+            self.settings(),
+            state,
+            "train with the same cells, megabatch size, seed and cells a step (batch size * processes * accumulated "
+            "batches; how they are split may change), or start anew",
+        )
 
     def _order_of_epoch(self) -> npt.NDArray[np.int64]:
         random = np.random.default_rng((self.seed, self.epoch))
-        block = self.batch_size * self.world_size
+        block = self.cells_per_step
         megabatch = max(self.megabatch_size // block, 1) * block
         order = self._sorted_in_megabatches(random.permutation(len(self.lengths)), megabatch)
         order, remainder = _without_remainder(order, block, megabatch, random)
         blocks = order.reshape(-1, block)
         megabatch_of_block = np.arange(len(blocks)) // (megabatch // block)
         shuffled = blocks[np.lexsort((random.random(len(blocks)), megabatch_of_block))]
-        return np.concatenate([shuffled.ravel(), remainder])
+        return np.resize(np.concatenate([shuffled.ravel(), remainder]), len(self))  # from its start again, if longer
 
     def _sorted_in_megabatches(self, order: npt.NDArray[np.int64], megabatch: int) -> npt.NDArray[np.int64]:
         lengths = self.lengths[order].astype(np.int64)
         # One key for both: the megabatch first, then the length, descending. Stable, so equal lengths stay shuffled.
         key = np.arange(len(order)) // megabatch * (lengths.max() + 1) - lengths
         return order[np.argsort(key, kind="stable")]
+
+
+def lengths_checksum(lengths: npt.NDArray[np.integer[Any]]) -> int:
+    """By which other cells, or cells in another order, are told apart."""
+    return zlib.crc32(np.ascontiguousarray(lengths, dtype=np.int64).tobytes())
+
+
+def require_same_settings(settings: dict[str, int], state: dict[str, Any], advice: str) -> None:
+    """Raise ValueError, naming both values, where `state` was made with other settings than these."""
+    changed = [
+        f"{name} was {state.get(name)} and is {value}" for name, value in settings.items() if state.get(name) != value
+    ]
+    if changed:
+        raise ValueError(f"the order of the cells cannot be resumed, since {'; '.join(changed)}: {advice}")
 
 
 def _without_remainder(
