@@ -1,16 +1,18 @@
-"""The saved multiome pipelines in a fresh process: with the package, and without it from the code beside the model."""
+"""The saved multiome pipelines: with the package, and in a fresh process without it, from the code beside the model."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from scipy import sparse
 
 from omics_transformers.modeling.configuration_multiome_performer import MultiomePerformerConfig
@@ -38,22 +40,18 @@ RESULTS = {
 WITHOUT_PACKAGE = """
 import sys
 sys.modules["omics_transformers"] = None  # importing it now raises ImportError
-"""
-RUN = """
 import json
-import sys
 import numpy
 from transformers import pipeline
 folder, cells, results = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 for task, name in results.items():
-    options = {"trust_remote_code": True} if "omics_transformers" in sys.modules and not sys.modules["omics_transformers"] else {}
-    pipe = pipeline(task, model=f"{folder}/{task}", device="cpu", **options)
-    assert type(pipe).__module__.startswith("transformers_modules" if options else "omics_transformers")
+    pipe = pipeline(task, model=f"{folder}/{task}", device="cpu", trust_remote_code=True)
+    assert type(pipe).__module__.startswith("transformers_modules")
     assert type(pipe.feature_extractor).__name__ == "MultiomeFeatureExtractor"
     result = pipe(cells)
     result.anndata()
     numpy.save(f"{folder}/{task}.npy", getattr(result, name))
-"""  # noqa: E501
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +81,11 @@ def expected(toy_multiome: Path, cells: Path, tmp_path_factory: pytest.TempPathF
     return {**found, "folder": np.array(str(folder))}
 
 
-def run_in_a_fresh_process(code: str, cells: Path, expected: dict[str, np.ndarray], modules: Path) -> None:
+def test_without_the_package(cells: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
     folder = Path(str(expected["folder"]))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(modules)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), str(cells), json.dumps(RESULTS)],
+        [sys.executable, "-c", WITHOUT_PACKAGE, str(folder), str(cells), json.dumps(RESULTS)],
         capture_output=True,
         text=True,
         env=environment,
@@ -96,14 +94,13 @@ def run_in_a_fresh_process(code: str, cells: Path, expected: dict[str, np.ndarra
     )
     assert done.returncode == 0, done.stderr
     for task in RESULTS:
-        found = np.load(folder / f"{task}.npy")
-        np.testing.assert_allclose(found, expected[task], rtol=1e-4, atol=1e-6)
-        (folder / f"{task}.npy").unlink()
+        np.testing.assert_allclose(np.load(folder / f"{task}.npy"), expected[task], rtol=1e-4, atol=1e-6)
 
 
-def test_without_the_package(cells: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
-    run_in_a_fresh_process(WITHOUT_PACKAGE + RUN, cells, expected, tmp_path / "modules")
-
-
-def test_with_the_package(cells: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
-    run_in_a_fresh_process("import omics_transformers\n" + RUN, cells, expected, tmp_path / "modules")
+@pytest.mark.parametrize("task", list(PIPELINES))
+def test_with_the_package(task: str, cells: Path, expected: dict[str, np.ndarray]) -> None:
+    open_pipeline: Any = transformers.pipeline
+    pipe = open_pipeline(task, model=f"{expected['folder']}/{task}", device="cpu")
+    assert type(pipe) is PIPELINES[task][0]  # of the package, though its code lies beside the model
+    assert type(pipe.feature_extractor) is MultiomeFeatureExtractor
+    np.testing.assert_allclose(getattr(pipe(cells), RESULTS[task]), expected[task], rtol=1e-4, atol=1e-6)
