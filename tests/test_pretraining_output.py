@@ -1,6 +1,8 @@
 """The output folder: what may be resumed, and a model that is there whole or not at all."""
 
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.training.pretraining_output import (
     last_whole_checkpoint,
+    report_random_states,
     require_fresh_or_resumed,
     require_same_model,
     write_json,
@@ -30,11 +33,46 @@ def test_takes_the_newest_whole_checkpoint(tmp_path: Path, caplog: pytest.LogCap
     assert last_whole_checkpoint(tmp_path) is None
     make_checkpoint(tmp_path / "checkpoint-20", *WHOLE)
     expected = make_checkpoint(tmp_path / "checkpoint-100", *WHOLE)
-    make_checkpoint(tmp_path / "checkpoint-200", "config.json", "rng_state.pth")  # killed while writing
+    make_checkpoint(tmp_path / "checkpoint-200", "config.json", "rng_state.pth")  # killed before its state was written
+    half = make_checkpoint(tmp_path / "checkpoint-300", *WHOLE)
+    (half / "trainer_state.json").write_text('{"epoch": 1')  # and in the middle of it
     make_checkpoint(tmp_path / "checkpoint-best", *WHOLE)
     assert last_whole_checkpoint(tmp_path) == expected
-    assert "no trainer_state.json" in caplog.text
-    assert last_whole_checkpoint(tmp_path, processes=2) is None
+    assert caplog.text.count("no whole trainer_state.json") == 2
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_checkpoint_has_the_random_states_of_all_that_saved_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_noted: bool
+) -> None:
+    """Where their number was not noted, a state of rank 2 tells of three processes."""
+    names = ("config.json", "trainer_state.json", "rng_state_0.pth", "rng_state_1.pth")
+    states: dict = {"stateful_callbacks": {"SaveAtInterrupt": {"args": {}, "attributes": {"processes": 3}}}}
+    whole = make_checkpoint(tmp_path / "checkpoint-1", *names, "rng_state_2.pth")
+    torn = make_checkpoint(tmp_path / "checkpoint-2", *names, "rng_state_2.pth")
+    (torn / f"rng_state_{2 if is_noted else 1}.pth").unlink()
+    for folder in (whole, torn):
+        write_json(folder / "trainer_state.json", states if is_noted else {})
+    assert last_whole_checkpoint(tmp_path) == whole
+    assert f"no rng_state_{2 if is_noted else 1}.pth" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("processes", "has_dropout", "expected"),
+    [
+        (2, True, ""),
+        (1, True, r"WARNING .*the 1 of this run, and has no rng_state.pth: dropout draws anew"),
+        (1, False, r"INFO .*has no rng_state.pth: without dropout nothing depends on them"),
+        (4, True, r"WARNING .*has no rng_state_2.pth, rng_state_3.pth"),
+    ],
+)
+def test_says_which_random_states_are_lacking(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, processes: int, has_dropout: bool, expected: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint-1", "rng_state_0.pth", "rng_state_1.pth")
+    report_random_states(checkpoint, processes=processes, has_dropout=has_dropout)
+    assert re.search(expected, caplog.text) if expected else not caplog.text
 
 
 def test_refuses_a_folder_with_an_earlier_run(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def run_model(
         embeddings = Parts(embedded[0], embedded[1], None)
         chosen |= fit_linear_probe(model.classifier.output, embeddings, data.labels, is_balanced=weights is not None)
     else:
-        train_until_done_or_stopped(trainer, last_whole_checkpoint(folder, processes=arguments.world_size))
+        train_until_done_or_stopped(trainer, last_whole_checkpoint(folder))
         chosen |= _best_step(trainer)
         if learned_nothing(trainer.history):
             logger.warning(

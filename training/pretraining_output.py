@@ -40,14 +40,31 @@ def require_fresh_or_resumed(output_dir: str | None, *, resume: bool) -> Path:
     return folder
 
 
-def last_whole_checkpoint(output_dir: Path, *, processes: int = 1) -> Path | None:
-    """The newest checkpoint with all it takes to resume; half ones, of a killed run or a full disk, are passed over."""
+def last_whole_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint with all it takes to resume; half ones, of a killed run or a full disk, are passed over.
+
+    Whole is what has the random states of all processes that saved it, which need not be as many as those that resume.
+    """
     for folder in sorted((path for path in output_dir.iterdir() if _step(path) is not None), key=_step, reverse=True):
-        lacking = _lacking(folder, processes)
+        lacking = _lacking(folder)
         if not lacking:
             return folder
         logger.warning("%s is not a whole checkpoint (no %s), and is passed over", folder, ", ".join(lacking))
     return None
+
+
+def report_random_states(checkpoint: Path, *, processes: int, has_dropout: bool) -> None:
+    """Log which random states a checkpoint lacks for this number of processes, and whether weights depend on them."""
+    lacking = [name for name in _random_states(processes) if not (checkpoint / name).is_file()]
+    if not lacking:
+        return
+    message = "%s was saved by another number of processes than the %d of this run, and has no %s: %s"
+    if has_dropout:
+        consequence = "dropout draws anew, so the weights will not be those of a run that was not stopped"
+        logger.warning(message, checkpoint, processes, ", ".join(lacking), consequence)
+    else:
+        consequence = "without dropout nothing depends on them"
+        logger.info(message, checkpoint, processes, ", ".join(lacking), consequence)
 
 
 def require_same_model(checkpoint: Path, config: PretrainedConfig) -> None:
@@ -99,11 +116,34 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _lacking(checkpoint: Path, processes: int) -> list[str]:
-    """Files that a checkpoint should have: trainer_state.json is the last that the main process writes."""
-    random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    expected = [CONFIG, "trainer_state.json", *random_states]
-    return [name for name in expected if not (checkpoint / name).is_file()]
+def _lacking(checkpoint: Path) -> list[str]:
+    """What a checkpoint should have and has not: trainer_state.json is the last that the main process writes."""
+    state = _trainer_state(checkpoint)
+    expected = [CONFIG, *_random_states(_processes_of(checkpoint, state))]
+    lacking = [name for name in expected if not (checkpoint / name).is_file()]
+    return lacking if state is not None else [*lacking, "whole trainer_state.json"]
+
+
+def _trainer_state(checkpoint: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _processes_of(checkpoint: Path, state: dict[str, Any] | None) -> int:
+    """How many processes saved a checkpoint, as `SaveAtInterrupt` noted, or else by the random states that are there."""
+    saved = (state or {}).get("stateful_callbacks", {}).get("SaveAtInterrupt")
+    if saved is not None:
+        return int(saved["attributes"]["processes"])
+    ranks = [int(path.stem.rpartition("_")[2]) for path in checkpoint.glob("rng_state_[0-9]*.pth")]
+    return max(ranks) + 1 if ranks else 1
+
+
+def _random_states(processes: int) -> list[str]:
+    """The names that transformers gives to the files of random states."""
+    return ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
 
 
 def _step(path: Path) -> int:
