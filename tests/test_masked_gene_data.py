@@ -59,6 +59,23 @@ def test_renumbers_leaves_out_and_cuts(tmp_path: Path) -> None:
     assert cells.cut(2) == 0
 
 
+@pytest.mark.parametrize("max_length", [None, 1, 2, 9])
+@pytest.mark.parametrize("renumbered", [True, False])
+def test_a_block_is_its_cells_one_after_the_other(tmp_path: Path, renumbered: bool, max_length: int | None) -> None:
+    cells = make_cells(tmp_path / "cells", kind="uint16")
+    new_ids = np.array([0, 1, -1, 2, -1, 3, 4, 5]) if renumbered else np.arange(8)
+    if renumbered:
+        cells.renumber(new_ids)
+    if max_length:
+        cells.cut(max_length)
+    expected = [[new_ids[token] for token in cell if new_ids[token] >= 0][:max_length] for cell in CELLS]
+    for numbers in ([3, 1, 4, 2, 0], [2], []):
+        tokens, lengths = cells.tokens_and_lengths(np.array(numbers, dtype=np.int64))
+        assert tokens.tolist() == [token for number in numbers for token in expected[number]]
+        assert lengths.tolist() == [len(expected[number]) for number in numbers]
+    assert renumbered or cells.tokens(0).dtype == np.uint16
+
+
 def test_a_shuffled_dataset_keeps_its_order(tmp_path: Path) -> None:
     make_cells(tmp_path / "cells").dataset.select([3, 0]).save_to_disk(tmp_path / "selected")
     assert contents(read_tokenised_cells(tmp_path / "selected")) == [CELLS[3], CELLS[0]]

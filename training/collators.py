@@ -7,6 +7,7 @@ cell and position in place of a random number generator's state, so that it depe
 processes or data loader workers, nor on whether the run was stopped and resumed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,27 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .cell_block import NO_DONOR, Cell, CellBlock
 from .hashed_randomness import hashed, uniform
 
-NO_DONOR = -1
+__all__ = ["IGNORED_LABEL", "NO_DONOR", "Cell", "DonorVariants", "MaskedGeneCollator"]
+
 IGNORED_LABEL = -100  # transformers' own
-
-
-class Cell(NamedTuple):
-    """What a data set hands to the collator for one cell; the fields' names are the columns' names elsewhere.
-
-    Attributes:
-        input_ids: (genes,) token ids of any integer dtype.
-        number: the cell's number in its data set, on which its masks depend; None for masks drawn from torch's global
-            generator.
-        epoch: another epoch, other masks.
-        donor: row of the donors' table; -1 for the reference genome.
-    """
-
-    input_ids: npt.ArrayLike
-    number: int | None = None
-    epoch: int = 0
-    donor: int = NO_DONOR
 
 
 @dataclass
@@ -57,8 +43,26 @@ class DonorVariants:
         self._rows = np.concatenate([self.rows, np.full((1, self.rows.shape[1]), -1, dtype=np.int32)])
 
     def rows_of(self, donors: npt.NDArray[np.int64], input_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(cells,) donors and (cells, genes) tokens -> (cells, genes) rows of `features`, -1 for the reference."""
-        return self._rows[donors[:, None], input_ids].astype(np.int64)
+        """(..., genes) donors of tokens, and the tokens -> (..., genes) rows of `features`, -1 for the reference."""
+        return self._rows[donors, input_ids].astype(np.int64)
+
+
+class MaskedCells(NamedTuple):
+    """Cells after masking, one after the other.
+
+    Attributes:
+        tokens: (tokens,) int64 as the model sees them.
+        lengths: (cells,) int64.
+        places: (masked tokens,) int64 where in `tokens` they are, ascending.
+        targets: (masked tokens,) int64 what they were.
+        cell_of_place: (masked tokens,) int64.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    cell_of_place: npt.NDArray[np.int64]
 
 
 @dataclass
@@ -79,6 +83,10 @@ class MaskedGeneCollator:
             tokens as the model sees them, so a masked gene's DNA cannot leak.
         gather_variants: hand over only the rows of features that the batch needs. Without, `variant_features` is the
             whole table, which costs nothing where it is already in the memory that the model computes in.
+        precompute_places: add what a model would else find out with data-dependent shapes, which GPUs wait for and
+            compilers break at: `masked_positions` (masked tokens,), places of labels in the flattened batch, ascending;
+            `distinct_token_ids` (distinct tokens,), ascending; and `token_places`, shaped as `input_ids`, such that
+            `distinct_token_ids[token_places]` is `input_ids`.
 
     Raises:
         ValueError: where a share is not one, or where a token is outside the vocabulary.
@@ -96,6 +104,7 @@ class MaskedGeneCollator:
     seed: int = 0
     donor_variants: DonorVariants | None = None
     gather_variants: bool = True
+    precompute_places: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mlm_probability <= 1:
@@ -110,51 +119,54 @@ class MaskedGeneCollator:
                 "neither is below 0, nor their sum above 1"
             )
 
-    def __call__(self, features: Sequence[Cell | Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, features: CellBlock | Sequence[Cell | Mapping[str, Any]]) -> dict[str, Any]:
         """Cells to tensors: `input_ids`, `attention_mask`, `labels` (cells, genes) int64, and donors' variants."""
-        cells = [cell if isinstance(cell, Cell) else _cell_of_columns(cell) for cell in features]
-        tokens, lengths = self._flattened(cells)
-        masked, labels = self._mask(tokens, lengths, _cell_keys(cells, self.seed))
-        filled = np.arange(self._padded_length(lengths)) < lengths[:, None]  # (cells, genes)
-        input_ids = _filled(filled, masked, self.pad_token_id)
+        block = CellBlock.of(features)
+        masked = self._masked(block)
+        shape = (len(block), self._padded_length(masked.lengths))
+        filled = np.arange(shape[1]) < masked.lengths[:, None]  # (cells, genes)
+        input_ids, labels = np.full(shape, self.pad_token_id), np.full(shape, IGNORED_LABEL)
+        input_ids[filled] = masked.tokens
+        starts = np.arange(len(block)) * shape[1]
+        masked_positions = masked.places + (starts - (block.ends - block.lengths))[masked.cell_of_place]
+        labels.ravel()[masked_positions] = masked.targets
         batch = {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(filled.astype(np.int64)),
-            "labels": torch.from_numpy(_filled(filled, labels, IGNORED_LABEL)),
+            "labels": torch.from_numpy(labels),
         }
+        if self.precompute_places:
+            batch |= self._places(input_ids, masked_positions)
         if self.donor_variants is not None:
-            donors = np.fromiter((cell.donor for cell in cells), dtype=np.int64, count=len(cells))
-            batch |= self._variants(self.donor_variants, donors, input_ids)
+            batch |= self._variants(self.donor_variants, block.donors[:, None], input_ids)
         return batch
 
-    def _flattened(self, cells: list[Cell]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The tokens of all cells, one cell after the other, and the cells' lengths."""
-        arrays = [np.asarray(cell.input_ids) for cell in cells]
-        tokens = np.concatenate(arrays).astype(np.int64)
-        if len(tokens) and (tokens.min() < 0 or tokens.max() >= self.vocab_size):
+    def _masked(self, block: CellBlock) -> MaskedCells:
+        self._check_tokens(block.tokens)
+        starts = block.ends - block.lengths
+        # Each token's position in its cell is added to the cell's key; unsigned integers wrap around.
+        keys = np.repeat(_cell_keys(block, self.seed) - starts.astype(np.uint64), block.lengths)
+        keys = hashed(keys + np.arange(len(keys), dtype=np.uint64))
+        is_gene = block.tokens >= self.num_special_tokens
+        # uniform(keys) < mlm_probability, in integers.
+        selected = (keys >> np.uint64(11)) < np.uint64(math.ceil(self.mlm_probability * 2.0**53))
+        selected &= is_gene
+        places, cell_of_place = _places_and_cells(selected, block.ends)
+        if self.mask_at_least_one and np.bincount(cell_of_place, minlength=len(block)).min(initial=1) == 0:
+            draw = np.where(is_gene, uniform(keys), np.inf)
+            selected |= self._lowest_of_cells_without(selected, draw, starts, block.lengths)
+            places, cell_of_place = _places_and_cells(selected, block.ends)
+        tokens = block.tokens.astype(np.int64)
+        targets = tokens[places]
+        tokens[places] = self._replacements(targets, hashed(keys[places]))
+        return MaskedCells(tokens, block.lengths, places, targets, cell_of_place)
+
+    def _check_tokens(self, tokens: npt.NDArray[np.integer[Any]]) -> None:
+        if len(tokens) and (tokens.max() >= self.vocab_size or tokens.min() < 0):
             raise ValueError(
                 f"cells hold the token ids {tokens.min()} to {tokens.max():,}, and the vocabulary has "
                 f"{self.vocab_size:,}: cells and vocabulary must come from the same token dictionary"
             )
-        return tokens, np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
-
-    def _mask(
-        self, tokens: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], cell_keys: npt.NDArray[np.uint64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(tokens,) of all cells -> the tokens that the model sees, and the labels."""
-        starts = lengths.cumsum() - lengths
-        position = np.arange(len(tokens)) - np.repeat(starts, lengths)
-        keys = hashed(np.repeat(cell_keys, lengths) + position.astype(np.uint64))
-        draw = np.where(tokens < self.num_special_tokens, np.inf, uniform(keys))
-        selected = draw < self.mlm_probability
-        if self.mask_at_least_one:
-            selected |= self._lowest_of_cells_without(selected, draw, starts, lengths)
-        places = np.flatnonzero(selected)
-        labels = np.full(len(tokens), IGNORED_LABEL, dtype=np.int64)
-        labels[places] = tokens[places]
-        masked = tokens.copy()
-        masked[places] = self._replacements(tokens[places], hashed(keys[places]))
-        return masked, labels
 
     def _lowest_of_cells_without(
         self,
@@ -180,9 +192,21 @@ class MaskedGeneCollator:
         kept_or_random = np.where(draw < self.mask_replace_prob + self.random_replace_prob, random_genes, tokens)
         return np.where(draw < self.mask_replace_prob, self.mask_token_id, kept_or_random)
 
+    def _places(
+        self, input_ids: npt.NDArray[np.int64], masked_positions: npt.NDArray[np.int64]
+    ) -> dict[str, torch.Tensor]:
+        present = np.zeros(self.vocab_size, dtype=bool)
+        present[input_ids] = True
+        return {
+            "masked_positions": torch.from_numpy(masked_positions),
+            "distinct_token_ids": torch.from_numpy(np.flatnonzero(present)),
+            "token_places": torch.from_numpy((present.cumsum() - 1)[input_ids]),
+        }
+
     def _variants(
         self, variants: DonorVariants, donors: npt.NDArray[np.int64], input_ids: npt.NDArray[np.int64]
     ) -> dict[str, torch.Tensor]:
+        """`donors` broadcast to `input_ids`."""
         rows = variants.rows_of(donors, input_ids)
         if not self.gather_variants:
             return {"variant_ids": torch.from_numpy(rows), "variant_features": variants.features}
@@ -198,26 +222,20 @@ class MaskedGeneCollator:
         return -(-int(lengths.max()) // multiple) * multiple
 
 
-def _cell_of_columns(columns: Mapping[str, Any]) -> Cell:
-    if "input_ids" not in columns:
-        raise ValueError(f"a cell has the columns {', '.join(columns)} and lacks input_ids, its rank tokens")
-    return Cell(**{name: columns[name] for name in Cell._fields if name in columns})
+def _places_and_cells(
+    selected: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(tokens,) which are selected, and (cells,) where cells end -> (selected,) their places and their cells."""
+    places = np.flatnonzero(selected)
+    return places, np.searchsorted(ends, places, side="right")
 
 
-def _filled(filled: npt.NDArray[np.bool_], values: npt.NDArray[np.int64], padding: int) -> npt.NDArray[np.int64]:
-    """Lay flat values out in rows: (cells, genes)."""
-    rows = np.full(filled.shape, padding, dtype=np.int64)
-    rows[filled] = values
-    return rows
-
-
-def _cell_keys(cells: list[Cell], seed: int) -> npt.NDArray[np.uint64]:
+def _cell_keys(block: CellBlock, seed: int) -> npt.NDArray[np.uint64]:
     """(cells,) what each cell's masks are hashed from; far apart, so that positions can be added to them."""
-    if any(cell.number is None for cell in cells):
+    if block.numbers is None:
         # torch's generator: seeded and saved by the Trainer, and another one in each data loader worker.
-        return torch.randint(2**62, (len(cells),)).numpy().astype(np.uint64)
-    numbers = np.array([(seed, cell.epoch, cell.number) for cell in cells], dtype=np.int64).astype(np.uint64)
-    key = np.zeros(len(cells), dtype=np.uint64)
-    for column in numbers.T:
-        key = hashed(key ^ column)
+        return torch.randint(2**62, (len(block),)).numpy().astype(np.uint64)
+    key = np.zeros(len(block), dtype=np.uint64)
+    for column in (np.full(len(block), seed, dtype=np.int64), block.epochs, block.numbers):
+        key = hashed(key ^ column.astype(np.uint64))
     return key

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from .collators import NO_DONOR, Cell
+from .cell_block import NO_DONOR, Cell, CellBlock
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,11 @@ class MaskedGeneDataset(Dataset[Cell]):
     def __getitem__(self, index: int) -> Cell:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: npt.ArrayLike) -> list[Cell]:
-        epoch = int(self._epoch)
-        numbers = self.numbers[np.asarray(indices)]
+    def __getitems__(self, indices: npt.ArrayLike) -> CellBlock:
+        numbers = self.numbers[np.asarray(indices, dtype=np.int64)]
         donors = np.full(len(numbers), NO_DONOR) if self.donors is None else self.donors[numbers]
-        return [
-            Cell(self.cells.tokens(number), number, epoch, donor)
-            for number, donor in zip(numbers.tolist(), donors.tolist(), strict=True)
-        ]
+        epochs = np.full(len(numbers), int(self._epoch))
+        return CellBlock(*self.cells.tokens_and_lengths(numbers), numbers, epochs, donors)
 
 
 class TokenisedCells:
@@ -92,14 +89,28 @@ class TokenisedCells:
 
     def tokens(self, number: int) -> npt.NDArray[np.integer[Any]]:
         """(genes,) token ids of a cell."""
-        chunk = int(np.searchsorted(self._first_cells, number, side="right")) - 1
-        row = number - int(self._first_cells[chunk])
-        offsets = self._offsets[chunk]
-        tokens: npt.NDArray[np.integer[Any]] = self._values[chunk][offsets[row] : offsets[row + 1]]
-        if self._new_ids is not None:
-            tokens = self._new_ids[tokens]
-            tokens = tokens[tokens >= 0]
-        return tokens if self._max_length is None else tokens[: self._max_length]
+        return self.tokens_and_lengths(np.array([number]))[0]
+
+    def tokens_and_lengths(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]:
+        """(tokens,) of some cells, one cell after the other, and (cells,) int64 how many each has."""
+        chunks = np.searchsorted(self._first_cells, numbers, side="right") - 1
+        rows = (numbers - self._first_cells[chunks]).tolist()
+        cells = [
+            self._values[chunk][self._offsets[chunk][row] : self._offsets[chunk][row + 1]]
+            for chunk, row in zip(chunks.tolist(), rows, strict=True)
+        ]
+        if self._max_length is not None and self._new_ids is None:
+            cells = [tokens[: self._max_length] for tokens in cells]
+        flat = np.concatenate(cells) if cells else np.empty(0, dtype=np.uint8)
+        if self._new_ids is None:
+            return flat, self.lengths[numbers]
+        new_ids = self._new_ids[flat]
+        is_kept = new_ids >= 0
+        if self._max_length is not None:
+            is_kept &= _ranks_among(is_kept, np.fromiter(map(len, cells), dtype=np.int64)) < self._max_length
+        return new_ids[is_kept], self.lengths[numbers]
 
     def occurrences(self, vocab_size: int) -> npt.NDArray[np.int64]:
         """(vocabulary,) how many tokens of all cells each id has, before anything is left out.
@@ -165,6 +176,12 @@ class TokenisedCells:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._view()
+
+
+def _ranks_among(is_kept: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(tokens,) how many of the tokens before, in the same cell, are kept."""
+    before = np.concatenate([[0], is_kept.cumsum()])
+    return before[:-1] - np.repeat(before[lengths.cumsum() - lengths], lengths)
 
 
 def read_tokenised_cells(folder: str | Path) -> TokenisedCells:
