@@ -83,6 +83,41 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def toy_promoters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DNA of the genes of `toy_corpus`: genome.fa, tss.tsv, enformer/ and gene_features.safetensors, windows of 256 bp.
+
+    The promoters of genes of one type carry its motif of 12 bp eight times, so that DNA tells the types apart. Every
+    third gene is on the minus strand; the first window begins beyond the contig.
+    """
+    from omics_transformers.training.embedding import embed_promoters
+    from omics_transformers.training.small_enformer import make_small_enformer
+
+    folder = tmp_path_factory.mktemp("toy_promoters")
+    random = np.random.default_rng(3)
+    bases = random.choice(list("ACGT"), 40 * 300)
+    motifs = random.choice(list("ACGT"), (4, 12))
+    rows = []
+    for gene in range(40):
+        tss = 100 + 300 * gene
+        for place in range(tss - 96, tss + 96, 24):
+            bases[place : place + 12] = motifs[gene % 4]
+        rows.append(f"ENSG{gene:011d}\tchr1\t{'-' if gene % 3 == 2 else '+'}\t{tss}")
+    (folder / "genome.fa").write_text(f">chr1\n{''.join(bases)}\n")
+    (folder / "tss.tsv").write_text("gene_id\tcontig\tstrand\ttss\n" + "\n".join(rows) + "\n")
+    make_small_enformer(folder / "enformer", seed=0, dim=24, depth=1, calibrated=True)
+    embed_promoters(
+        folder / "genome.fa",
+        folder / "tss.tsv",
+        folder / "gene_features.safetensors",
+        model=folder / "enformer",
+        window_bp=256,
+        orient_by_strand=True,
+        progress=False,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def toy_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `build segments` writes it: windows of 240 bp, 160 to train, 24 to validate and 48 to test.
 
