@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from omics_transformers.training.collators import MaskedGeneCollator
-from omics_transformers.training.held_out_cells import HeldOutCells, read_held_out_cells
+from omics_transformers.training.held_out_cells import HeldOutCells, read_cells
 from omics_transformers.training.masked_gene_data import MaskedGeneDataset, read_tokenised_cells
 from omics_transformers.training.shard_files import open_shards
 from omics_transformers.training.streamed_rows import CellPreparation
@@ -18,7 +18,7 @@ SHARE = HeldOutShare(0.2, seed=1)
 
 def read(folder: Path, maximum_cells: int) -> HeldOutCells:
     shards = open_shards(folder, vocabulary_size=42)
-    cells = read_held_out_cells(shards, CellPreparation(42), SHARE, maximum_cells=maximum_cells)
+    cells = read_cells(shards, CellPreparation(42), SHARE, maximum_cells=maximum_cells)
     assert cells is not None
     return cells
 
@@ -31,6 +31,13 @@ def test_holds_all_of_the_share_or_as_many_as_wanted(toy_corpus: Path) -> None:
     assert len(some) == 7
     assert some.numbers.tolist() == every.numbers[:7].tolist()
     assert len(some._rows.tokens) == some.lengths.sum()  # not the row groups that they are of
+
+
+def test_the_others_are_those_that_are_streamed(toy_corpus: Path) -> None:
+    shards = open_shards(toy_corpus, vocabulary_size=42)
+    others = read_cells(shards, CellPreparation(42), SHARE, is_held_out=False, maximum_cells=1000)
+    assert others is not None
+    assert sorted(others.numbers.tolist()) == np.flatnonzero(~SHARE.held_out(np.arange(240))).tolist()
 
 
 def test_batches_are_those_of_a_set_in_memory(toy_corpus: Path) -> None:
@@ -46,6 +53,6 @@ def test_batches_are_those_of_a_set_in_memory(toy_corpus: Path) -> None:
 
 def test_no_share_is_no_set_and_no_cells_is_an_error(toy_corpus: Path) -> None:
     shards = open_shards(toy_corpus, vocabulary_size=42)
-    assert read_held_out_cells(shards, CellPreparation(42), HeldOutShare(0.0), maximum_cells=5) is None
-    with pytest.raises(ValueError, match="maximum_held_out_cells is 0: expected at least 1"):
-        read_held_out_cells(shards, CellPreparation(42), SHARE, maximum_cells=0)
+    assert read_cells(shards, CellPreparation(42), HeldOutShare(0.0), maximum_cells=5) is None
+    with pytest.raises(ValueError, match="maximum_cells is 0: expected at least 1"):
+        read_cells(shards, CellPreparation(42), SHARE, maximum_cells=0)

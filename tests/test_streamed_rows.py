@@ -26,7 +26,7 @@ def open_cells(folder: Path, kind: pa.DataType | None = None, **options: bool) -
 
 
 def contents(rows: CellRows) -> list[list[int]]:
-    return [cell.input_ids.tolist() for cell in rows.cells(np.arange(len(rows.numbers)), 0)]  # type: ignore[union-attr]
+    return [cell.input_ids.tolist() for cell in rows.block(np.arange(len(rows.numbers)), 0)]  # type: ignore[union-attr]
 
 
 def read_all(shards: ShardFiles, preparation: CellPreparation, **options: object) -> tuple[CellRows, Counter[str]]:

@@ -1,4 +1,4 @@
-"""Held-out cells of a stream: a bounded sample of them, read once, for evaluation."""
+"""Cells of a streamed corpus in memory: a bounded sample of those held out, for evaluation, or of the others."""
 
 import logging
 from collections import Counter
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from .collators import Cell
+from .cell_block import Cell, CellBlock
 from .shard_files import CorruptShardError, ShardFiles
 from .streamed_rows import CellPreparation, CellRows, RowReader, concatenated
 from .streaming_order import HeldOutShare
@@ -34,33 +34,36 @@ class HeldOutCells(Dataset[Cell]):
     def __getitem__(self, index: int) -> Cell:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: npt.ArrayLike) -> list[Cell]:
-        return self._rows.cells(np.asarray(indices, dtype=np.int64), epoch=0)
+    def __getitems__(self, indices: npt.ArrayLike) -> CellBlock:
+        return self._rows.block(np.asarray(indices, dtype=np.int64), epoch=0)
 
 
-def read_held_out_cells(
+def read_cells(
     shards: ShardFiles,
     preparation: CellPreparation,
     held_out: HeldOutShare,
     *,
+    is_held_out: bool = True,
     maximum_cells: int,
     skip_corrupt_shards: bool = False,
 ) -> HeldOutCells | None:
-    """The first `maximum_cells` usable held-out cells, by row groups in random order; None where there are none.
+    """The first usable cells, by row groups in random order: those held out, or the others; None where there are none.
 
-    Row groups are read until there are enough, `maximum_cells` / share cells in all: on every process the same.
+    Row groups are read until there are enough: of held-out cells, `maximum_cells` / share cells in all. Every process
+    reads the same.
 
     Raises:
         ValueError: where `maximum_cells` is not positive; and what a stream of the shards would raise.
     """
     if maximum_cells < 1:
         raise ValueError(
-            f"maximum_held_out_cells is {maximum_cells}: expected at least 1, or a share of 0 to hold out none"
+            f"maximum_cells is {maximum_cells}: expected at least 1 (--maximum-held-out-cells), or a share of 0 to hold "
+            "out none (--test-fraction 0)"
         )
-    if not held_out.share:
+    if is_held_out and not held_out.share:
         return None
     reader = RowReader(
-        shards, preparation, held_out=held_out, is_held_out=True, skip_corrupt_shards=skip_corrupt_shards
+        shards, preparation, held_out=held_out, is_held_out=is_held_out, skip_corrupt_shards=skip_corrupt_shards
     )
     counts: Counter[str] = Counter()
     parts: list[CellRows] = []
@@ -68,12 +71,12 @@ def read_held_out_cells(
     for group in np.random.default_rng(held_out.seed).permutation(len(shards.group_cells)).tolist():
         rows = reader.read(group, slice(0, int(shards.group_cells[group])), counts)
         if isinstance(rows, CorruptShardError):
-            logger.warning("held-out cells that cannot be read are left out: %s", rows)
+            logger.warning("cells that cannot be read are left out: %s", rows)
             continue
         rows = rows.some(slice(0, missing)).trimmed()
         parts.append(rows)
         missing -= len(rows.numbers)
         if not missing:
             break
-    logger.info("held-out cells: %s", dict(counts))
+    logger.info("%s cells in memory: %s", "held-out" if is_held_out else "training", dict(counts))
     return HeldOutCells(concatenated(parts)) if missing < maximum_cells else None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from .collators import NO_DONOR, Cell
+from .cell_block import NO_DONOR, CellBlock
 from .masked_gene_data import INPUT_IDS
 from .shard_files import CorruptShardError, ShardFiles, require_tokens_of_vocabulary
 from .streaming_order import HeldOutShare
@@ -46,12 +46,14 @@ class CellRows(NamedTuple):
         """The cells that a mask, a slice or places choose."""
         return CellRows(self.tokens, *(column[which] for column in self[1:]))
 
-    def cells(self, which: npt.NDArray[np.int64], epoch: int) -> list[Cell]:
-        """For the collator."""
-        columns = zip(*(column[which].tolist() for column in self[1:]), strict=True)
-        return [
-            Cell(self.tokens[start : start + length], number, epoch, donor) for start, length, number, donor in columns
-        ]
+    def block(self, which: npt.NDArray[np.int64], epoch: int) -> CellBlock:
+        """The cells at these places, for the collator."""
+        lengths = self.lengths[which]
+        bounds = zip(self.starts[which].tolist(), (self.starts[which] + lengths).tolist(), strict=True)
+        tokens = [self.tokens[start:stop] for start, stop in bounds]
+        epochs = np.full(len(which), epoch)
+        flat = np.concatenate(tokens) if tokens else self.tokens[:0]
+        return CellBlock(flat, lengths, self.numbers[which], epochs, self.donors[which])
 
     def trimmed(self) -> "CellRows":
         """The same cells, without tokens before and behind them, and without gaps where these are most of it."""

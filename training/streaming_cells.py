@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from .collators import Cell
+from .cell_block import CellBlock
 from .shard_files import CorruptShardError, ShardFiles
 from .streamed_rows import COUNTS, CellPreparation, CellRows, RowReader, concatenated
 from .streaming_order import HeldOutShare, StreamOrder, length_grouped_batches, token_budget_batches
@@ -31,7 +31,7 @@ BUFFER_CELLS = 16_384
 class StreamedBatch(NamedTuple):
     """Cells for the collator, and where in the stream they are."""
 
-    cells: list[Cell]
+    cells: CellBlock
     place: StreamPlace
 
 
@@ -102,7 +102,7 @@ class StreamedCells(IterableDataset[StreamedBatch]):
             for number, which in enumerate(self._batches(rows, place)):
                 n_in_epoch += 1
                 if place[:3] != start[:3] or number > start.batch:
-                    yield StreamedBatch(rows.cells(which, place.epoch), place._replace(batch=number))
+                    yield StreamedBatch(rows.block(which, place.epoch), place._replace(batch=number))
             del rows  # before a third buffer is read
 
     def settings(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class PlacedCollator:
     The trainer takes it out of the batch, and gives it to `StreamedCells.trained_on` when it trains on the batch.
     """
 
-    def __init__(self, collator: Callable[[list[Cell]], dict[str, Any]]) -> None:
+    def __init__(self, collator: Callable[[CellBlock], dict[str, Any]]) -> None:
         self.collator = collator
 
     def __call__(self, batch: StreamedBatch) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class PlacedCollator:
 
 def data_loader(
     stream: StreamedCells,
-    collator: Callable[[list[Cell]], dict[str, Any]],
+    collator: Callable[[CellBlock], dict[str, Any]],
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
