@@ -57,8 +57,8 @@ def read_cells(
     """
     if maximum_cells < 1:
         raise ValueError(
-            f"maximum_cells is {maximum_cells}: expected at least 1 (--maximum-held-out-cells), or a share of 0 to hold "
-            "out none (--test-fraction 0)"
+            f"maximum_cells is {maximum_cells}: expected at least 1 (--maximum-held-out-cells), or a share of 0 to "
+            "hold out none (--test-fraction 0)"
         )
     if is_held_out and not held_out.share:
         return None
