@@ -51,12 +51,13 @@ def panels(width: float, height: float, rows: int, columns: int, **options: Any)
 
 
 def finished(canvas: "Canvas", name: str, caption: str) -> Figure:
-    """The canvas as PNG and SVG."""
+    """The canvas as PNG and SVG, laid out once: it takes as long as drawing."""
     images = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         buffer = io.BytesIO()
         canvas.savefig(buffer, format=kind, dpi=150, metadata=metadata)
         images.append(buffer.getvalue())
+        canvas.set_layout_engine(None)
     return Figure(name, caption, *images)
 
 
