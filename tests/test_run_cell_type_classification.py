@@ -1,6 +1,9 @@
 """Cell types from end to end: the script as users launch it, its tables, its resuming, and the model it leaves."""
 
+import contextlib
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,7 +21,6 @@ from omics_transformers.training.multiome_data import read_multiome
 from omics_transformers.training.run_cell_type_classification import main
 
 SCRIPT = Path(__file__).parents[1] / "training" / "run_cell_type_classification.py"
-PLAIN = ["python", str(SCRIPT)]
 ACCELERATE = ["accelerate", "launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no",
               "--dynamo_backend=no", "--cpu", str(SCRIPT)]  # fmt: skip
 TWO_PROCESSES = ["torchrun", "--nproc-per-node=2", "--standalone", str(SCRIPT)]
@@ -59,9 +61,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, toy_multiome: Path) -> tup
     """The folder that the script left, and what it printed."""
     output = tmp_path_factory.mktemp("trained") / "classifier"
     file = settings(toy_multiome, output, modality=["rna"], cells_per_type=[4], zero_shot=True)
-    done = launch(PLAIN, file)
-    assert done.returncode == 0, done.stderr
-    return output, done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main([str(file)])
+    return output, printed.getvalue()
 
 
 def test_the_model_stands_beside_the_others(trained: tuple[Path, str]) -> None:
@@ -94,7 +96,9 @@ def test_the_folder_brings_its_pipeline(trained: tuple[Path, str], toy_multiome:
     assert set(pipe(cells).table["cell_type"]) <= {"type0", "type1", "type2", "type3", "unknown"}
 
 
-def test_it_goes_on_where_it_stopped(trained: tuple[Path, str], toy_multiome: Path, tmp_path: Path) -> None:
+def test_it_goes_on_where_it_stopped(
+    trained: tuple[Path, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A run whose file is missing is made again, and gives the same; nothing else is."""
     output = trained[0]
     file = output.with_suffix(".yaml")
@@ -103,8 +107,9 @@ def test_it_goes_on_where_it_stopped(trained: tuple[Path, str], toy_multiome: Pa
     before = (output / "results.tsv").read_text()
     lost = output / "runs" / "logistic_regression-rna-4-1.json"
     lost.unlink()
-    again = launch(PLAIN, file, "--resume")
-    assert again.returncode == 0 and again.stderr.count("is finished, and is not repeated") == 19
+    with caplog.at_level(logging.INFO):
+        main([str(file), "--resume"])
+    assert caplog.text.count("is finished, and is not repeated") == 19
     assert lost.is_file()
     columns = ["method", "seed", "cells_per_type", "mcc", "brier_score"]
     now, then = (pd.read_csv(source, sep="\t")[columns] for source in (output / "results.tsv", _file(before, tmp_path)))
