@@ -136,6 +136,7 @@ def test_only_the_main_process_moves(tmp_path: Path) -> None:
 
 def test_refuses_the_checkpoint_of_another_model(tmp_path: Path) -> None:
     config = BioDTAConfig(vocab_size=9, gene_features_metadata={"content_hash": "a"})
+    config.use_cache = False  # as the Trainer leaves it
     config.save_pretrained(tmp_path)
     require_same_model(tmp_path, BioDTAConfig(vocab_size=9, gene_features_metadata={"content_hash": "a"}))
     with pytest.raises(ValueError, match=r"gene_features_metadata was .*a.* and is .*b.*; num_hidden_layers was 6"):

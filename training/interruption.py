@@ -34,7 +34,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """As shells report a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM, which asks to be requeued."""
+        """As shells report a process that a signal ended: 130 for Ctrl-C; 143 for SIGTERM, as schedulers expect."""
         return 128 + self.signal_number
 
 

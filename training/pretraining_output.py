@@ -18,7 +18,15 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _STAGED = ".model-being-written"
-_IGNORED_IN_CONFIG = {"transformers_version", "architectures", "auto_map", "dtype", "torch_dtype", "_name_or_path"}
+_IGNORED_IN_CONFIG = {
+    "transformers_version",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "_name_or_path",
+    "use_cache",  # the Trainer turns it off
+}
 
 
 def require_fresh_or_resumed(output_dir: str | None, *, resume: bool) -> Path:
@@ -133,7 +141,7 @@ def _trainer_state(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def _processes_of(checkpoint: Path, state: dict[str, Any] | None) -> int:
-    """How many processes saved a checkpoint, as `SaveAtInterrupt` noted, or else by the random states that are there."""
+    """How many processes saved a checkpoint, as `SaveAtInterrupt` noted, or else by the random states in it."""
     saved = (state or {}).get("stateful_callbacks", {}).get("SaveAtInterrupt")
     if saved is not None:
         return int(saved["attributes"]["processes"])
