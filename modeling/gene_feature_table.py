@@ -99,6 +99,8 @@ class GeneFeatureTable(nn.Module):
 
     def require_set(self) -> None:
         """Raise ValueError where no features have been set or loaded."""
+        if torch.compiler.is_compiling():
+            return  # a graph must not depend on what a tensor holds; without features, losses are not numbers
         if not self._is_set:
             self._is_set = bool(self.standard_deviation.any())
         if not self._is_set:

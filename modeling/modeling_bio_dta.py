@@ -3,7 +3,8 @@
 Source: "Multi-modal single-cell foundation models via dynamic token adaptation", section "Model architecture and
 training". The encoder and the head are transformers' own BERT layers under their own names, so that the weights of the
 adapter-free model are those of `BertForMaskedLM`. Beyond the paper: features are standardised by statistics kept with
-them, a variant may enter as its difference to the reference, and logits are computed at the masked positions only.
+them, a variant may enter as its difference to the reference, cells may come packed in one row without padding, and
+logits are computed at the masked positions only, or never as a whole.
 Shapes: B cells, G tokens a cell, H hidden, V vocabulary, F features a gene, D distinct tokens, N variants, M masked
     tokens.
 """
@@ -28,8 +29,12 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .chunked_cross_entropy import chunked_linear_cross_entropy
 from .configuration_bio_dta import BioDTAConfig
 from .gene_feature_table import GeneFeatureTable
+from .packed_attention import packed_mask, ranks_within_cells, require_packed, take_packed_cells
+
+IGNORED_LABEL = -100  # transformers' own
 
 
 @dataclass
@@ -38,10 +43,13 @@ class BioDTAMaskedLMOutput(ModelOutput):
 
     Attributes:
         loss: mean cross-entropy over the masked tokens, scalar; only with labels.
-        logits: (cells, genes, vocabulary) without labels; (masked tokens, vocabulary) with them.
+        logits: (cells, genes, vocabulary) without labels; (masked tokens, vocabulary) with them; None with labels and
+            `return_logits=False`.
         logits_indices: (masked tokens,) int64, each row's place in the flattened (cells x genes); only with labels.
         hidden_states: embeddings and each layer's output, (cells, genes, hidden) each.
         attentions: (cells, heads, genes, genes) a layer.
+
+    Of packed cells, `cells` is 1 and `genes` the tokens of all of them.
     """
 
     loss: torch.Tensor | None = None
@@ -89,10 +97,12 @@ class GeneTokenEmbeddings(nn.Module):
         special_embeddings: nn.Embedding,
         variant_features: torch.Tensor | None = None,
         variant_ids: torch.Tensor | None = None,
+        distinct_token_ids: torch.Tensor | None = None,
+        token_places: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, G) token ids -> (B, G, H); see `BioDTAModel.forward` for the variants."""
+        """(B, G) token ids -> (B, G, H); see `BioDTAModel.forward` for the variants and the distinct tokens."""
         self.table.require_set()
-        distinct, place = torch.unique(input_ids, return_inverse=True)  # (D,), (B, G)
+        distinct, place = _distinct_tokens(input_ids, distinct_token_ids, token_places)  # (D,), (B, G)
         vectors = self.adapter(self.table.standardized(self.table.features[distinct]))  # (D, H)
         is_special = (distinct < self.num_special_tokens).unsqueeze(1)
         special = special_embeddings(distinct.clamp(max=self.num_special_tokens - 1))
@@ -228,6 +238,7 @@ class BioDTAModel(BioDTAPreTrainedModel):
         self.embeddings = BertEmbeddings(_word_embedding_config(config))
         self.gene_token_embeddings = GeneTokenEmbeddings(config) if config.adapter_type != "none" else None
         self.encoder = BertEncoder(config)
+        take_packed_cells(self.encoder)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -248,6 +259,12 @@ class BioDTAModel(BioDTAPreTrainedModel):
         variant_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        cu_seq_lens_q: torch.Tensor | None = None,
+        cu_seq_lens_k: torch.Tensor | None = None,
+        max_length_q: int | None = None,
+        max_length_k: int | None = None,
+        distinct_token_ids: torch.Tensor | None = None,
+        token_places: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
         """Contextual embeddings of the genes of each cell.
@@ -257,31 +274,84 @@ class BioDTAModel(BioDTAPreTrainedModel):
             attention_mask: (cells, genes), 1 for tokens and 0 for padding.
             variant_features: (n_variants, dna_feature_size) float32, features of sequences other than the reference.
             variant_ids: (cells, genes) int64, the row of `variant_features` that a token carries, -1 for the reference.
-            position_ids: (cells, genes) int64 ranks; 0, 1, 2, ... where None.
+            position_ids: (cells, genes) int64 ranks; 0, 1, 2, ... of each cell where None.
             inputs_embeds: (cells, genes, hidden), in place of `input_ids`.
+            cu_seq_lens_q: (packed cells + 1,) int32, where cells start that lie packed end to end in one row, and the
+                row's length: all else is then of shape (1, tokens), there is no `attention_mask`, and genes attend to
+                those of their own cell. `cu_seq_lens_k` is the same.
+            max_length_q: tokens of the longest packed cell; `max_length_k` is the same.
+            distinct_token_ids: (D,) int64, ascending, the token ids of `input_ids`; found where None. Of use to
+                `torch.compile`, for which their number must not depend on what tensors hold.
+            token_places: (cells, genes) int64, which of `distinct_token_ids` each token has.
 
         Returns:
             `last_hidden_state` (cells, genes, hidden); on request `hidden_states` (embeddings and each layer's output;
             the penultimate layer is `hidden_states[num_hidden_layers - 1]`) and `attentions`.
+
+        Raises:
+            ValueError: where arguments contradict each other, or a cell is longer than the model takes.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, and not both")
         if input_ids is not None:
-            inputs_embeds = self._token_embeddings(input_ids, variant_features, variant_ids)
+            inputs_embeds = self._token_embeddings(
+                input_ids, variant_features, variant_ids, distinct_token_ids, token_places
+            )
         assert inputs_embeds is not None
+        packing = {
+            "cu_seq_lens_q": cu_seq_lens_q,
+            "cu_seq_lens_k": cu_seq_lens_k,
+            "max_length_q": max_length_q,
+            "max_length_k": max_length_k,
+        }
+        if any(value is not None for value in packing.values()):
+            return self._forward_packed(inputs_embeds, attention_mask, position_ids, packing, **kwargs)
         self._check_length(inputs_embeds.shape[1])
         hidden_states = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids)  # (B, G, H)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask)
         return BaseModelOutput(last_hidden_state=self.encoder(hidden_states, mask, **kwargs).last_hidden_state)
+
+    def _forward_packed(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        packing: dict[str, Any],
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """(1, T, H) of cells laid end to end -> the same shape."""
+        require_packed(inputs_embeds, attention_mask, packing)
+        if kwargs.get("output_attentions") and self.config._attn_implementation != "eager":
+            raise ValueError(
+                f"attentions of packed cells were asked of {self.config._attn_implementation} attention, which never "
+                'holds them: load the model with attn_implementation="eager"'
+            )
+        self._check_length(packing["max_length_q"])
+        cell_starts = packing["cu_seq_lens_q"]
+        if position_ids is None:
+            position_ids = ranks_within_cells(cell_starts, inputs_embeds.shape[1]).unsqueeze(0)
+        hidden_states = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids)  # (1, T, H)
+        mask = packed_mask(self.config, hidden_states, cell_starts)
+        outputs = self.encoder(hidden_states, mask, **packing, **kwargs)
+        return BaseModelOutput(last_hidden_state=outputs.last_hidden_state)
 
     def _token_embeddings(
         self,
         input_ids: torch.Tensor,
         variant_features: torch.Tensor | None,
         variant_ids: torch.Tensor | None,
+        distinct_token_ids: torch.Tensor | None,
+        token_places: torch.Tensor | None,
     ) -> torch.Tensor:
         if self.gene_token_embeddings is not None:
-            return self.gene_token_embeddings(input_ids, self.embeddings.word_embeddings, variant_features, variant_ids)
+            return self.gene_token_embeddings(
+                input_ids,
+                self.embeddings.word_embeddings,
+                variant_features,
+                variant_ids,
+                distinct_token_ids,
+                token_places,
+            )
         if variant_ids is not None or variant_features is not None:
             raise ValueError('this model has adapter_type="none": it reads no DNA, so it cannot take variants')
         return self.embeddings.word_embeddings(input_ids)
@@ -329,6 +399,8 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        masked_positions: torch.Tensor | None = None,
+        return_logits: bool = True,
         **kwargs: Any,
     ) -> BioDTAMaskedLMOutput:
         """Arguments as `BioDTAModel.forward`, and:
@@ -338,6 +410,10 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
                 are those of the masked positions only.
             num_items_in_batch: masked tokens over all batches of an accumulated step, by which the summed loss is
                 divided.
+            masked_positions: (M,) int64, ascending, where labels are not -100 in the flattened (cells x genes); found
+                where None.
+            return_logits: False computes the loss some masked tokens at a time, and keeps no logits. Without labels
+                there is nothing but logits to return, and they are.
         """
         outputs = self.bert(
             input_ids=input_ids,
@@ -348,17 +424,23 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        hidden, logits_indices, loss = outputs.last_hidden_state, None, None
-        if labels is not None:
-            logits_indices = (labels.reshape(-1) != -100).nonzero().squeeze(1)  # (M,)
-            hidden = hidden.reshape(-1, hidden.shape[-1])[logits_indices]  # (M, H)
-        logits = self.cls(hidden)
-        if labels is not None:
-            loss = self._loss(logits, labels.reshape(-1)[logits_indices], num_items_in_batch)
+        hidden, logits, loss = outputs.last_hidden_state, None, None
+        if labels is None:
+            masked_positions, logits = None, self.cls(hidden)
+        else:
+            if masked_positions is None:
+                masked_positions = (labels.reshape(-1) != IGNORED_LABEL).nonzero().squeeze(1)  # (M,)
+            hidden = hidden.reshape(-1, hidden.shape[-1])[masked_positions]  # (M, H)
+            targets = labels.reshape(-1)[masked_positions]
+            if return_logits:
+                logits = self.cls(hidden)
+                loss = self._loss(logits, targets, num_items_in_batch)
+            else:
+                loss = self._chunked_loss(hidden, targets, num_items_in_batch)
         return BioDTAMaskedLMOutput(
             loss=loss,
             logits=logits,
-            logits_indices=logits_indices,
+            logits_indices=masked_positions,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -369,6 +451,31 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
         if len(targets) == 0:
             return logits.sum() * 0.0  # nothing was masked: a loss of zero that still reaches every parameter
         return self.loss_function(logits, targets, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+
+    def _chunked_loss(
+        self, hidden: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        head = self.cls.predictions
+        hidden = head.transform(hidden)
+        return chunked_linear_cross_entropy(
+            hidden, head.decoder.weight, head.decoder.bias, targets, divisor=num_items_in_batch
+        )
+
+
+def _distinct_tokens(
+    input_ids: torch.Tensor, distinct_token_ids: torch.Tensor | None, token_places: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, G) -> the distinct ids (D,), and which of them each token has (B, G)."""
+    if distinct_token_ids is None and token_places is None:
+        return torch.unique(input_ids, return_inverse=True)
+    if distinct_token_ids is None or token_places is None:
+        raise ValueError("distinct_token_ids and token_places belong together: pass both, or neither")
+    if token_places.shape != input_ids.shape:
+        raise ValueError(
+            f"token_places have shape {tuple(token_places.shape)} and input_ids {tuple(input_ids.shape)}: give each "
+            "token the place of its id in distinct_token_ids"
+        )
+    return distinct_token_ids, token_places
 
 
 def _word_embedding_config(config: BioDTAConfig) -> BioDTAConfig:

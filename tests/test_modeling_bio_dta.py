@@ -224,6 +224,52 @@ def test_loss_over_an_accumulated_step_and_without_masked_tokens() -> None:
     assert model(**batch).loss.item() == 0
 
 
+def precomputed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    distinct, places = torch.unique(batch["input_ids"], return_inverse=True)
+    masked = (batch["labels"].reshape(-1) != -100).nonzero().squeeze(1)
+    return {**batch, "masked_positions": masked, "distinct_token_ids": distinct, "token_places": places}
+
+
+@pytest.mark.parametrize("changes", [{}, {"variant_encoding": "difference"}, {"adapter_type": "none"}], ids=str)
+def test_what_the_collator_finds_out_beforehand_changes_nothing(changes: dict[str, str]) -> None:
+    model = make_model(**changes)
+    batch = make_batch()
+    if changes.get("variant_encoding") == "difference":
+        batch |= {"variant_features": torch.randn(1, FEATURES), "variant_ids": torch.zeros(3, 10, dtype=torch.long)}
+    found, expected = model(**precomputed(batch)), model(**batch)
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.logits_indices, expected.logits_indices)
+    assert torch.equal(found.loss, expected.loss)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("changes", [{}, {"adapter_type": "none"}], ids=str)
+@pytest.mark.parametrize("num_items_in_batch", [None, 17])
+def test_the_loss_without_logits_equals_the_loss_with_them(
+    changes: dict[str, str], num_items_in_batch: int | None
+) -> None:
+    model = make_model(**changes)
+    batch = {**make_batch(), "num_items_in_batch": num_items_in_batch}
+    expected, found = model(**batch), model(**batch, return_logits=False)
+    assert found.logits is None
+    assert torch.equal(found.logits_indices, expected.logits_indices)
+    torch.testing.assert_close(found.loss, expected.loss, atol=1e-5, rtol=0)
+    parameters = list(model.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(found.loss, parameters),
+        torch.autograd.grad(expected.loss, parameters),
+        atol=1e-6,
+        rtol=1e-4,
+    )
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    nothing = model(**batch, return_logits=False).loss
+    assert nothing.item() == 0
+    nothing.backward()
+    assert all(parameter.grad is not None for parameter in parameters)
+    del batch["labels"]
+    assert model(**batch, return_logits=False).logits.shape == (3, 10, VOCABULARY)
+
+
 def test_hidden_states_and_attentions() -> None:
     model = make_model(attn_implementation="eager")
     outputs = model(**make_batch(), output_hidden_states=True, output_attentions=True)
@@ -273,6 +319,16 @@ def test_bfloat16_on_a_gpu_agrees_with_the_cpu(attention: str) -> None:
                 torch.ones(1, 2).long(), variant_features=torch.zeros(1, 12), variant_ids=torch.ones(1, 3).long()
             ),
             r"variant_ids have shape \(1, 3\)",
+        ),
+        (
+            lambda model: model(torch.ones(1, 2).long(), distinct_token_ids=torch.ones(1).long()),
+            "distinct_token_ids and token_places belong together",
+        ),
+        (
+            lambda model: model(
+                torch.ones(1, 2).long(), distinct_token_ids=torch.ones(1).long(), token_places=torch.zeros(2).long()
+            ),
+            r"token_places have shape \(2,\) and input_ids \(1, 2\)",
         ),
     ],
 )
