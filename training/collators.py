@@ -145,8 +145,8 @@ class MaskedGeneCollator:
         self._check_tokens(block.tokens)
         starts = block.ends - block.lengths
         # Each token's position in its cell is added to the cell's key; unsigned integers wrap around.
-        keys = np.repeat(_cell_keys(block, self.seed) - starts.astype(np.uint64), block.lengths)
-        keys = hashed(keys + np.arange(len(keys), dtype=np.uint64))
+        first_keys = np.repeat(_cell_keys(block, self.seed) - starts.astype(np.uint64), block.lengths)
+        keys = hashed(first_keys + np.arange(len(block.tokens)).astype(np.uint64))
         is_gene = block.tokens >= self.num_special_tokens
         # uniform(keys) < mlm_probability, in integers.
         selected = (keys >> np.uint64(11)) < np.uint64(math.ceil(self.mlm_probability * 2.0**53))
