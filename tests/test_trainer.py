@@ -18,6 +18,7 @@ from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.training.collators import MaskedGeneCollator
 from omics_transformers.training.masked_gene_data import MaskedGeneDataset, read_tokenised_cells
+from omics_transformers.training.packed_cells import PackedGeneCollator
 from omics_transformers.training.samplers import ShuffledLengthGroupedSampler
 from omics_transformers.training.trainer import MaskedGeneTrainer
 
@@ -33,7 +34,15 @@ class StopAfter(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-def make_trainer(folder: Path, corpus: Path, callbacks: list[TrainerCallback] | None = None, **changes: Any) -> Any:
+def make_trainer(
+    folder: Path,
+    corpus: Path,
+    callbacks: list[TrainerCallback] | None = None,
+    *,
+    packed: bool = False,
+    token_budget: int | None = None,
+    **changes: Any,
+) -> Any:
     torch.manual_seed(0)
     model = BioDTAForMaskedLM(
         BioDTAConfig(
@@ -59,10 +68,11 @@ def make_trainer(folder: Path, corpus: Path, callbacks: list[TrainerCallback] | 
     return MaskedGeneTrainer(
         model=model,
         args=arguments,
-        data_collator=MaskedGeneCollator(vocab_size=42, seed=arguments.seed),
+        data_collator=(PackedGeneCollator if packed else MaskedGeneCollator)(vocab_size=42, seed=arguments.seed),
         train_dataset=MaskedGeneDataset(cells, np.arange(100)),  # 5 steps an epoch
         eval_dataset=MaskedGeneDataset(cells, np.arange(100, 150), fixed_masks=True),
         megabatch_size=60,
+        token_budget=token_budget,
         callbacks=callbacks,
     )
 
@@ -79,6 +89,8 @@ def weights(trainer: Any) -> dict[str, torch.Tensor]:
         (7, {}),
         (8, {"dataloader_num_workers": 1}),
         (2, {"gradient_accumulation_steps": 2}),
+        (4, {"packed": True}),
+        (4, {"packed": True, "token_budget": 160}),
     ],
 )
 def test_resumes_to_the_weights_of_an_unbroken_run(
@@ -101,7 +113,7 @@ def test_resumes_to_the_weights_of_an_unbroken_run(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"per_device_train_batch_size": 10}, "batch_size was 20 and is 10"),
+        ({"per_device_train_batch_size": 10}, "cells_per_step was 20 and is 10"),
         ({"seed": 7}, "seed was 42 and is 7"),
     ],
 )
@@ -132,6 +144,40 @@ def test_trains_in_the_order_of_the_sampler_with_new_masks_each_epoch(tmp_path: 
             masks[epoch, tuple(batch)] = labels
     first, second = ({tuple(sorted(order)) for at, order in masks if at == epoch} for epoch in range(2))
     assert first != second
+
+
+def test_packed_cells_and_split_steps_train_as_padded_ones_do(tmp_path: Path, toy_corpus: Path) -> None:
+    """The same losses step by step, and the same evaluation; without dropout."""
+    changes = {"num_train_epochs": 2, "logging_steps": 1}
+    runs = {
+        "padded": {},
+        "packed": {"packed": True},
+        "accumulated": {"per_device_train_batch_size": 10, "gradient_accumulation_steps": 2},
+    }
+    losses, evaluated = {}, {}
+    for name, change in runs.items():
+        trainer = make_trainer(tmp_path / name, toy_corpus, **changes, **change)
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer.train()
+        losses[name] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        evaluated[name] = trainer.evaluate()["eval_loss"]
+    assert len(losses["padded"]) == 10
+    for name in ("packed", "accumulated"):
+        assert losses[name] == pytest.approx(losses["padded"], abs=2e-4)
+        assert evaluated[name] == pytest.approx(evaluated["padded"], abs=1e-4)
+
+
+def test_batches_by_tokens_hold_each_cell_once_within_the_budget(tmp_path: Path, toy_corpus: Path) -> None:
+    trainer = make_trainer(tmp_path, toy_corpus, packed=True, token_budget=100)
+    batches = list(trainer.get_train_dataloader())
+    assert max(batch["input_ids"].shape[1] for batch in batches) <= 100
+    assert sum(len(batch["cu_seq_lens_q"]) - 1 for batch in batches) == 100
+    assert sum(batch["input_ids"].shape[1] for batch in batches) == trainer.train_dataset.lengths.sum()
+    assert trainer.accelerator.dataloader_config.even_batches
+    with pytest.raises(ValueError, match="token_budget is 100, and the collator pads its batches"):
+        make_trainer(tmp_path, toy_corpus, token_budget=100)
 
 
 def test_metrics_are_means_over_masked_tokens(tmp_path: Path, toy_corpus: Path) -> None:

@@ -12,21 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from .collators import IGNORED_LABEL, MaskedGeneCollator
+from .held_out_cells import HeldOutCells
 from .masked_gene_data import MaskedGeneDataset
+from .packed_cells import PackedGeneCollator
+
+Cells = MaskedGeneDataset | HeldOutCells
 
 _CELLS_AT_A_TIME = 1024
 MOST_TRAINING_CELLS = 200_000  # more would not change the frequencies of genes that matter
 
 
-def gene_frequency_perplexities(
-    training: MaskedGeneDataset, evaluation: MaskedGeneDataset, collator: MaskedGeneCollator
-) -> dict[str, float]:
+def gene_frequency_perplexities(training: Cells, evaluation: Cells, collator: MaskedGeneCollator) -> dict[str, float]:
     """Perplexities of the masked tokens of `evaluation`, with the very masks that the collator gives the model.
 
     Returns:
         `gene_frequency_perplexity`, `gene_frequency_by_rank_perplexity` and `unseen_gene_frequency_perplexity`.
     """
-    collator = replace(collator, donor_variants=None)
+    if isinstance(collator, PackedGeneCollator):
+        collator = collator.padded()
+    collator = replace(collator, donor_variants=None, precompute_places=False)
     frequencies = GeneFrequencies(training, collator.vocab_size, collator.num_special_tokens)
     sums, masked = np.zeros(3), 0
     for start in range(0, len(evaluation), _CELLS_AT_A_TIME):
@@ -43,7 +47,7 @@ def gene_frequency_perplexities(
 class GeneFrequencies:
     """Gene frequencies over cells, and over cells and bins of ranks, smoothed by one occurrence a gene."""
 
-    def __init__(self, cells: MaskedGeneDataset, vocab_size: int, num_special_tokens: int) -> None:
+    def __init__(self, cells: Cells, vocab_size: int, num_special_tokens: int) -> None:
         counts = np.zeros((rank_bins(np.array([2**20]))[0] + 1, vocab_size))
         for tokens, bins in _tokens_and_rank_bins(cells):
             counts += np.bincount(bins * vocab_size + tokens, minlength=counts.size).reshape(counts.shape)
@@ -76,12 +80,10 @@ def rank_bins(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.floor(4 * np.log2(ranks + 1.0)).astype(np.int64)
 
 
-def _tokens_and_rank_bins(
-    cells: MaskedGeneDataset,
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _tokens_and_rank_bins(cells: Cells) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Tokens of some cells at a time, and the bins of their ranks; evenly spaced cells where there are very many."""
     chosen = np.arange(0, len(cells), max(1, len(cells) // MOST_TRAINING_CELLS))
     for start in range(0, len(chosen), _CELLS_AT_A_TIME):
-        some = [np.asarray(cell.input_ids) for cell in cells.__getitems__(chosen[start : start + _CELLS_AT_A_TIME])]
-        ranks = np.concatenate([np.arange(len(tokens)) for tokens in some])
-        yield np.concatenate(some).astype(np.int64), rank_bins(ranks)
+        block = cells.__getitems__(chosen[start : start + _CELLS_AT_A_TIME])
+        ranks = np.arange(len(block.tokens)) - np.repeat(block.ends - block.lengths, block.lengths)
+        yield block.tokens.astype(np.int64), rank_bins(ranks)

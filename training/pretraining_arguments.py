@@ -69,6 +69,20 @@ class DataArguments:
         None, "cells that are sorted by length together; 50 steps' worth by default, more gives less padding"
     )
     pad_to_multiple_of: int | None = _option(None, "round the padded length up to a multiple, e.g. 8 on GPUs")
+    packed: bool = _option(
+        False, "lay the cells of a batch end to end in one row, without padding: the same loss, faster"
+    )
+    token_budget: int | None = _option(
+        None, "with packed: cells a batch by their tokens, at most so many, in place of per_device_train_batch_size"
+    )
+    streaming: bool = _option(
+        False, "read the cells' shards as training goes, for more cells than memory holds; needs max_steps"
+    )
+    buffer_cells: int = _option(16_384, "with streaming: cells that are shuffled and grouped by length together")
+    maximum_held_out_cells: int = _option(10_000, "with streaming: held-out cells to evaluate on, at most")
+    skip_corrupt_shards: bool = _option(
+        False, "with streaming: leave out shards that cannot be read, counted and named"
+    )
 
 
 @dataclass
@@ -83,6 +97,9 @@ class PretrainingArguments(TrainingArguments):
     num_train_epochs: float = _option(3.0, "passes over the cells")
     save_total_limit: int | None = _option(2, "checkpoints to keep")
     resume: bool = _option(False, "go on from the last whole checkpoint in output_dir, if there is one")
+    peak_tflops: float | None = _option(
+        None, "dense peak of a device in TFLOP/s, by which utilisation is told; by the device's name where it is known"
+    )
 
 
 Arguments = tuple[ModelArguments, DataArguments, PretrainingArguments]

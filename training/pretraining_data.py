@@ -15,8 +15,10 @@ import torch
 from ..data_scripts.gene_features import GeneFeatures, align_gene_features, read_gene_features
 from .collators import NO_DONOR, DonorVariants
 from .gene_vocabulary import GeneVocabulary, choose_genes, read_gene_list, read_gene_vocabulary
+from .held_out_cells import HeldOutCells
 from .masked_gene_data import MaskedGeneDataset, TokenisedCells, read_tokenised_cells
 from .pretraining_arguments import DataArguments
+from .streaming_cells import StreamedCells
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +31,15 @@ class PretrainingData:
         vocabulary: of the model, after what is left out.
         gene_features: by token id, or None for a model that reads no DNA.
         donor_variants: for the collator, or None without donors.
-        training, held_out: the cells; `held_out` is None where nothing is held out.
+        training, held_out: the cells; `held_out` is None where nothing is held out. A stream is cut for this process.
         report: what was left out, and how many cells there are.
     """
 
     vocabulary: GeneVocabulary
     gene_features: GeneFeatures | None
     donor_variants: DonorVariants | None
-    training: MaskedGeneDataset
-    held_out: MaskedGeneDataset | None
+    training: MaskedGeneDataset | StreamedCells
+    held_out: MaskedGeneDataset | HeldOutCells | None
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +57,7 @@ def prepare_pretraining_data(
     Raises:
         FileNotFoundError, ValueError: for files and settings that do not fit; see the fields of `DataArguments`.
     """
-    _check_settings(arguments, reads_dna)
+    check_settings(arguments, reads_dna)
     assert arguments.cells is not None
     cells, vocabulary = read_tokenised_cells(arguments.cells), read_gene_vocabulary(arguments.cells)
     held_out_cells = _read_test_cells(arguments, vocabulary)
@@ -65,7 +67,7 @@ def prepare_pretraining_data(
     report["cells_cut"] = sum(some.cut(max_length) for some in all_cells)
     if features is not None:
         features = align_gene_features(features, vocabulary.tokens, special_tokens=vocabulary.special_tokens)
-    donor_variants = _donor_variants(features) if arguments.donor_column else None
+    donor_variants = donor_variants_of(features) if arguments.donor_column else None
     usable = [_Usable.of(some, arguments, features, report) for some in all_cells]
     training, held_out = _split(arguments, usable, seed)
     report |= {"training_cells": len(training), "held_out_cells": len(held_out) if held_out else 0}
@@ -98,7 +100,8 @@ class _Usable:
         return MaskedGeneDataset(self.cells, numbers, donors=self.donors, fixed_masks=fixed_masks)
 
 
-def _check_settings(arguments: DataArguments, reads_dna: bool) -> None:
+def check_settings(arguments: DataArguments, reads_dna: bool) -> None:
+    """Raise ValueError for settings that do not go together, before anything is read."""
     if arguments.cells is None:
         raise ValueError("cells is not set: give the folder of tokenised cells (--cells DIR)")
     if reads_dna and arguments.gene_features is None:
@@ -112,6 +115,10 @@ def _check_settings(arguments: DataArguments, reads_dna: bool) -> None:
         raise ValueError(
             f"test_fraction is {arguments.test_fraction}: the share of held-out cells is from 0 to below 1"
         )
+    if arguments.packed and arguments.pad_to_multiple_of:
+        raise ValueError("both packed and pad_to_multiple_of are set: packed batches have no padding")
+    if arguments.token_budget and not arguments.packed:
+        raise ValueError(f"token_budget is {arguments.token_budget:,} without packed: set packed (--packed true)")
     if arguments.test_cells and arguments.test_donors:
         raise ValueError("both test_cells and test_donors are set: hold out either other cells or some donors")
     if arguments.test_donors and not arguments.donor_column:
@@ -150,7 +157,8 @@ def _settle_vocabulary(
     return vocabulary, dict(report)
 
 
-def _donor_variants(features: GeneFeatures | None) -> DonorVariants | None:
+def donor_variants_of(features: GeneFeatures | None) -> DonorVariants | None:
+    """The donors' table for the collator; None for features without donors."""
     if features is None or features.donor_feature_index is None:
         return None
     assert features.donor_features is not None

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainerCallback, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
@@ -24,6 +25,9 @@ from omics_transformers.training.collators import MaskedGeneCollator
 from omics_transformers.training.gene_frequency_baseline import gene_frequency_perplexities
 from omics_transformers.training.interruption import SaveAtInterrupt
 from omics_transformers.training.model_card import write_model_card
+from omics_transformers.training.model_flops import ModelFlopsCallback
+from omics_transformers.training.packed_cells import PackedGeneCollator
+from omics_transformers.training.peak_flops import peak_flops
 from omics_transformers.training.pretraining_arguments import (
     Arguments,
     DataArguments,
@@ -45,6 +49,9 @@ from omics_transformers.training.resumable_run import (
     settings_of,
     train_until_done_or_stopped,
 )
+from omics_transformers.training.stream_checkpoint import StreamCheckpoint
+from omics_transformers.training.streamed_data import prepare_streamed_data, sampled_training_cells
+from omics_transformers.training.streaming_cells import StreamedCells
 from omics_transformers.training.trainer import MaskedGeneTrainer
 
 logger = logging.getLogger("omics_transformers.training.run_mlm")
@@ -73,19 +80,29 @@ def pretrain(
     output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=is_resumed(training_arguments))
     logger.info("settings: %s", json.dumps(settings_of(*arguments), indent=2, default=str))
     set_seed(training_arguments.seed)
-    with training_arguments.main_process_first(desc="reading cells"):
-        data = prepare_pretraining_data(
-            data_arguments,
-            reads_dna=model_arguments.adapter_type != "none",
-            max_length=model_arguments.max_position_embeddings,
-            seed=training_arguments.seed,
-        )
+    data = read_pretraining_data(*arguments)
     model = make_model(model_arguments, data)
-    trainer = _make_trainer(arguments, data, model)
-    train_until_done_or_stopped(trainer, checkpoint_to_resume(training_arguments, output_dir, model.config))
-    metrics = _metrics(trainer, data)
+    checkpoint = checkpoint_to_resume(training_arguments, output_dir, model.config)
+    trainer = _make_trainer(arguments, data, model, checkpoint)
+    if not _is_streamed_to_its_end(trainer, checkpoint):
+        train_until_done_or_stopped(trainer, checkpoint)
+    metrics = _metrics(trainer, data, data_arguments)
     _write(output_dir, trainer, data, arguments, metrics)
     return metrics
+
+
+def read_pretraining_data(
+    model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: PretrainingArguments
+) -> PretrainingData:
+    """Cells, mapped whole or streamed, with their features and vocabulary."""
+    options: dict[str, Any] = {
+        "reads_dna": model_arguments.adapter_type != "none",
+        "max_length": model_arguments.max_position_embeddings,
+    }
+    if data_arguments.streaming:
+        return prepare_streamed_data(data_arguments, training_arguments, **options)
+    with training_arguments.main_process_first(desc="reading cells"):
+        return prepare_pretraining_data(data_arguments, seed=training_arguments.seed, **options)
 
 
 def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMaskedLM:
@@ -129,38 +146,79 @@ def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMas
     return model
 
 
-def _make_trainer(arguments: Arguments, data: PretrainingData, model: BioDTAForMaskedLM) -> MaskedGeneTrainer:
+def _make_trainer(
+    arguments: Arguments, data: PretrainingData, model: BioDTAForMaskedLM, checkpoint: Path | None
+) -> MaskedGeneTrainer:
     _, data_arguments, training_arguments = arguments
-    in_memory_of_model = training_arguments.device.type == "cpu" and training_arguments.dataloader_num_workers == 0
-    collator = MaskedGeneCollator(
-        vocab_size=len(data.vocabulary),
-        num_special_tokens=data.vocabulary.num_special_tokens,
-        mlm_probability=data_arguments.mlm_probability,
-        pad_to_multiple_of=data_arguments.pad_to_multiple_of,
-        seed=training_arguments.seed,
-        donor_variants=data.donor_variants,
-        gather_variants=not in_memory_of_model,
-    )
-    return MaskedGeneTrainer(
+    callbacks: list[TrainerCallback] = [SaveAtInterrupt()]
+    if isinstance(data.training, StreamedCells):
+        training_arguments.ignore_data_skip = True  # the stream itself begins where the checkpoint ended
+        stream_checkpoint = StreamCheckpoint(data.training)
+        if checkpoint is not None:
+            stream_checkpoint.resume(checkpoint)
+        callbacks.append(stream_checkpoint)
+    trainer = MaskedGeneTrainer(
         model=model,
         args=training_arguments,
-        data_collator=collator,
+        data_collator=_make_collator(data_arguments, training_arguments, data),
         train_dataset=data.training,
         eval_dataset=data.held_out,
         processing_class=data.vocabulary.tokenizer(model.config.max_position_embeddings),
         megabatch_size=data_arguments.megabatch_size,
-        callbacks=[SaveAtInterrupt()],
+        token_budget=data_arguments.token_budget,
+        callbacks=callbacks,
+    )
+    speed = ModelFlopsCallback(model.config, _peak_flops(training_arguments))
+    trainer.callback_handler.callbacks.insert(0, speed)  # first, so that all others see what it adds to the logs
+    return trainer
+
+
+def _peak_flops(arguments: PretrainingArguments) -> float | None:
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else torch.float32
+    return peak_flops(arguments.device, dtype, peak_tflops=arguments.peak_tflops)
+
+
+def _is_streamed_to_its_end(trainer: MaskedGeneTrainer, checkpoint: Path | None) -> bool:
+    """Whether a checkpoint has all steps of a stream; it is then loaded, since the Trainer would take one step more."""
+    if checkpoint is None or not isinstance(trainer.train_dataset, StreamedCells):
+        return False
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if state.global_step < trainer.args.max_steps:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = state
+    return True
+
+
+def _make_collator(
+    arguments: DataArguments, training_arguments: PretrainingArguments, data: PretrainingData
+) -> MaskedGeneCollator:
+    on_cpu = training_arguments.device.type == "cpu"
+    return (PackedGeneCollator if arguments.packed else MaskedGeneCollator)(
+        vocab_size=len(data.vocabulary),
+        num_special_tokens=data.vocabulary.num_special_tokens,
+        mlm_probability=arguments.mlm_probability,
+        pad_to_multiple_of=arguments.pad_to_multiple_of,
+        seed=training_arguments.seed,
+        donor_variants=data.donor_variants,
+        gather_variants=not on_cpu or training_arguments.dataloader_num_workers > 0,
+        # Found on a GPU, places would make the processor wait for it; found in the model, they would break its graph.
+        precompute_places=not on_cpu or training_arguments.torch_compile,
     )
 
 
-def _metrics(trainer: MaskedGeneTrainer, data: PretrainingData) -> dict[str, Any]:
+def _metrics(trainer: MaskedGeneTrainer, data: PretrainingData, arguments: DataArguments) -> dict[str, Any]:
     history = [entry for entry in trainer.state.log_history if "train_loss" in entry]
-    metrics: dict[str, Any] = {"training": history[-1] if history else {}, "held_out": {}, "data": data.report}
+    report = data.report | (data.training.report() if isinstance(data.training, StreamedCells) else {})
+    metrics: dict[str, Any] = {"training": history[-1] if history else {}, "held_out": {}, "data": report}
     if data.held_out is not None:
         evaluated = trainer.evaluate()
-        assert isinstance(trainer.data_collator, MaskedGeneCollator)
+        collator = trainer.data_collator
+        assert isinstance(collator, MaskedGeneCollator)
         if trainer.is_world_process_zero():
-            evaluated |= gene_frequency_perplexities(data.training, data.held_out, trainer.data_collator)
+            training = data.training
+            counted = sampled_training_cells(data, arguments) if isinstance(training, StreamedCells) else training
+            evaluated |= gene_frequency_perplexities(counted, data.held_out, collator)
         metrics["held_out"] = {
             name.removeprefix("eval_"): value for name, value in evaluated.items() if not _is_speed(name)
         }

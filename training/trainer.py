@@ -1,10 +1,12 @@
-"""Trainer of masked-gene models: the shuffled length-grouped order, an exact resume, and perplexity a masked token.
+"""Trainer of masked-gene models: the order of the cells, an exact resume, and perplexity a masked token.
 
-It overrides the sampler hook, and `prediction_step`: transformers averages the losses of batches, which is not the loss
+It overrides the hooks for batches: cells of like length, or packed batches of a token budget, or a stream; the loss,
+for which no logits are kept; and `prediction_step`: transformers averages the losses of batches, which is not the loss
 of the masked tokens, and would gather vocabulary-wide logits to compute anything else.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,45 +19,155 @@ from transformers.trainer_callback import ExportableState
 
 from .collators import IGNORED_LABEL
 from .masked_gene_data import MaskedGeneDataset
+from .model_flops import ModelFlopsCallback
+from .packed_cells import PackedGeneCollator
 from .samplers import ShuffledLengthGroupedSampler
+from .streaming_cells import StreamedCells, data_loader
+from .streaming_state import STREAM_PLACE, save_stream_state
+from .token_budget_sampler import TokenBudgetBatchSampler
 
 DEFAULT_MEGABATCHES = 50  # blocks a megabatch, as in transformers' own length-grouped sampler
 
 
 class MaskedGeneTrainer(Trainer):
-    """`transformers.Trainer` for `BioDTAForMaskedLM` and data sets whose `lengths` are known.
+    """`transformers.Trainer` for `BioDTAForMaskedLM`, and data sets whose `lengths` are known or `StreamedCells`.
+
+    With a `PackedGeneCollator` cells are trained on in packed batches, and evaluated in padded ones. The cells of an
+    optimizer step, and their order, do not depend on how many processes, cells a batch and accumulated batches they are
+    split over.
 
     Args:
         megabatch_size: cells that are sorted by length together; by default 50 steps' worth.
+        token_budget: with a packed collator: batches by tokens in place of cells, in random order.
         others: as `transformers.Trainer` takes them.
 
     Raises:
         ValueError: where several GPUs are visible to one process: donors' variants and masked positions cannot be
-            split by `DataParallel`; and on resuming with other data, batch size, processes or seed.
+            split by `DataParallel`; for a token budget without packing; and on resuming with other data, cells a step
+            or seed.
     """
 
-    def __init__(self, *args: Any, megabatch_size: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, megabatch_size: int | None = None, token_budget: int | None = None, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("compute_metrics", masked_token_metrics)
         super().__init__(*args, **kwargs)
+        if token_budget is not None and not isinstance(self.data_collator, PackedGeneCollator):
+            raise ValueError(
+                f"token_budget is {token_budget:,}, and the collator pads its batches: batches by tokens are packed "
+                "ones (--packed true)"
+            )
         if self.args.n_gpu > 1:
             raise ValueError(
                 f"{self.args.n_gpu} GPUs are visible to one process: start one process a GPU with `accelerate launch` "
                 "or `torchrun`, or show one GPU only with CUDA_VISIBLE_DEVICES"
             )
         self.megabatch_size = megabatch_size
-        self.add_callback(CellOrder())
+        self.token_budget = token_budget
+        if not isinstance(self.train_dataset, StreamedCells):
+            self.add_callback(CellOrder())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Of a stream, by a token budget, or as transformers makes it, with this trainer's sampler."""
+        if isinstance(self.train_dataset, StreamedCells):
+            return data_loader(  # each process has its own cells: nothing is left for accelerate to share out
+                self.train_dataset,
+                self.data_collator,
+                num_workers=self.args.dataloader_num_workers,
+                pin_memory=self.args.dataloader_pin_memory,
+                prefetch_factor=self.args.dataloader_prefetch_factor,
+            )
+        return super().get_train_dataloader() if self.token_budget is None else self._dataloader_of_budget()
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset[Any] | None = None) -> DataLoader[Any]:
+        """Of padded batches: metrics are gathered cell by cell."""
+        collator = self.data_collator
+        if not isinstance(collator, PackedGeneCollator):
+            return super().get_eval_dataloader(eval_dataset)
+        try:
+            self.data_collator = collator.padded()
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = collator
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        place = inputs.pop(STREAM_PLACE, None)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ModelFlopsCallback):
+                callback.count(inputs)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if place is not None:
+            assert isinstance(self.train_dataset, StreamedCells)
+            self.train_dataset.trained_on(place)
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        if model.training and not return_outputs:
+            inputs = {**inputs, "return_logits": False}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Also the place in the stream: before the file without which no checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        if isinstance(self.train_dataset, StreamedCells):
+            save_stream_state(self.train_dataset.state_dict(), Path(output_dir), self.train_dataset.rank)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         assert isinstance(dataset, MaskedGeneDataset)
-        block = self.args.train_batch_size * self.args.world_size
+        cells_per_step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         return ShuffledLengthGroupedSampler(
             dataset.lengths,
             self.args.train_batch_size,
-            megabatch_size=self.megabatch_size or DEFAULT_MEGABATCHES * block,
+            megabatch_size=self.megabatch_size or DEFAULT_MEGABATCHES * cells_per_step,
             world_size=self.args.world_size,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            cells_per_step=cells_per_step,
+            complete_last_step=len(dataset) >= cells_per_step,
+            seed=self._data_seed,
         )
+
+    def _dataloader_of_budget(self) -> DataLoader[Any]:
+        """As `Trainer._get_dataloader` makes it, but for a batch sampler."""
+        dataset = self.train_dataset
+        assert isinstance(dataset, MaskedGeneDataset) and self.token_budget is not None
+        sampler = TokenBudgetBatchSampler(
+            dataset.lengths,
+            self.token_budget,
+            world_size=self.args.world_size,
+            accumulation=self.args.gradient_accumulation_steps,
+            seed=self._data_seed,
+        )
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        options = self.accelerator.dataloader_config
+        evens_batches = options.even_batches
+        try:
+            options.even_batches = False  # accelerate cannot even out batches of no fixed size; these need it not
+            return self.accelerator.prepare(loader)
+        finally:
+            options.even_batches = evens_batches
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def prediction_step(
         self,
