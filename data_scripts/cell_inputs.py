@@ -19,6 +19,7 @@ from .count_files import CountFile, open_counts
 from .count_matrices import SpooledRows
 from .gene_identifiers import NOT_GENE_EXPRESSION, ResolvedGenes, resolve_genes
 from .rank_values import NOT_A_GENE, NOT_IN_VOCABULARY, require_counts
+from .soma_experiments import is_uri
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,13 @@ class InputReading:
             )
 
     def open(self, path: Path) -> CountFile:
-        return open_counts(path, layer=self.layer, use_raw=self.use_raw, modality=self.modality)
+        return open_counts(
+            path,
+            layer=self.layer,
+            use_raw=self.use_raw,
+            modality=self.modality,
+            needs_column=lambda name: name in self.obs_columns or name in (self.exclude or ""),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,16 +73,20 @@ class CellInput:
 
 
 class OpenInputs:
-    """Keeps the inputs used last open, so that several passes need not open, or put in order, a file again."""
+    """Keeps the inputs used last open, so that several passes need not open, or put in order, a file again.
 
-    def __init__(self, reading: InputReading, capacity: int = 16) -> None:
+    Relative paths are taken from `folder`, by default the one that the process is in.
+    """
+
+    def __init__(self, reading: InputReading, capacity: int = 16, folder: Path = Path()) -> None:
         self.reading = reading
         self._capacity = capacity
+        self._folder = folder
         self._files: OrderedDict[Path, CountFile] = OrderedDict()
 
     def get(self, path: Path) -> CountFile:
         if path not in self._files:
-            self._files[path] = self.reading.open(path)
+            self._files[path] = self.reading.open(path if is_uri(path) else self._folder / path)
             if len(self._files) > self._capacity:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)
@@ -130,11 +141,11 @@ def read_cells(file: CountFile, reading: InputReading, label: str) -> tuple[pa.T
         )
     missing = [column for column in reading.obs_columns if column not in obs]
     if missing:
-        raise ValueError(f"{file.path}: obs has no column {', '.join(missing)}; it has {_listed(obs.columns)}")
+        raise ValueError(f"{file.path}: obs has no column {', '.join(missing)}; it has {_listed(file.obs_columns)}")
     prefix = f"{label}:" if reading.duplicate_barcodes == "prefix" else ""
     columns = {"cell_id": pa.array(prefix + obs.index.to_series(), pa.string())}
     columns |= {column: _arrow_column(obs[column], file.path) for column in reading.obs_columns}
-    return pa.table(columns), ~_excluded(obs, reading.exclude, file.path)
+    return pa.table(columns), ~_excluded(file, reading.exclude)
 
 
 def genes_of_columns(genes: ResolvedGenes, positions: Mapping[str, int]) -> np.ndarray:
@@ -143,15 +154,16 @@ def genes_of_columns(genes: ResolvedGenes, positions: Mapping[str, int]) -> np.n
     return np.where(genes.drop_reasons == NOT_GENE_EXPRESSION, np.int32(NOT_A_GENE), found)
 
 
-def _excluded(obs: pd.DataFrame, query: str | None, path: Path) -> np.ndarray:
+def _excluded(file: CountFile, query: str | None) -> np.ndarray:
     """bool `(cells,)`: True where the query holds."""
+    obs, path = file.obs, file.path
     if query is None:
         return np.zeros(len(obs), bool)
     try:
         answer = obs.eval(query, engine="python")
     except Exception as error:
         raise ValueError(
-            f"{path}: the query {query!r} for cells to leave out fails ({error}); obs has {_listed(obs.columns)}. "
+            f"{path}: the query {query!r} for cells to leave out fails ({error}); obs has {_listed(file.obs_columns)}. "
             "Expected a pandas query, e.g. \"disease == 'cancer' or filter_pass == 0\""
         ) from error
     answer = pd.Series(answer, index=obs.index) if np.ndim(answer) else answer
@@ -230,5 +242,5 @@ def _content_key(frame: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _listed(columns: pd.Index) -> str:
-    return ", ".join(map(str, columns)) or "no columns"
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns) or "no columns"

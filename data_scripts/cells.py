@@ -5,48 +5,37 @@ totals as `rank_values` says. Vocabulary and medians are given, or derived from 
 Cells below `minimum_genes` are dropped; the default is theirs, 7, below which masking 15 % would mostly mask nothing.
 """
 
-import dataclasses
-import hashlib
-import json
 import logging
-import multiprocessing
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from tqdm.auto import tqdm
-
-from .cell_inputs import CellInput, InputReading, OpenInputs, genes_of_columns, read_cells, scan_inputs
+from .cell_inputs import InputReading, OpenInputs
+from .cells_plan import (
+    MAX_LENGTH,
+    MINIMUM_GENES,
+    SPECIAL_TOKENS,
+    CellsPlan,
+    CellsSettings,
+    ShardWorkers,
+    Table,
+    fingerprint,
+    input_paths,
+    plan_cells,
+    read_tables,
+)
 from .cells_report import CellsReport, data_card, make_report
 from .configuration_name import configuration_name
-from .gene_identifiers import read_gene_symbols, read_json
-from .gene_medians import NonZeroMedians, non_zero_medians
-from .gene_ranking import (
-    GeneRanking,
-    checked_gene_medians,
-    checked_special_tokens,
-    checked_token_dictionary,
-    derived_token_dictionary,
-    make_ranking,
-    ranking_from_corpus,
-    special_in,
-)
+from .dask_cluster import available_cores, require_dask
+from .dask_shards import dask_shards
+from .local_shards import LocalShards, cells_progress
 from .rank_token_folder import CARD, GENE_MEDIANS, GENE_SYMBOLS, REPORT, TOKEN_DICTIONARY, RankTokenFolder
-from .rank_token_shards import ShardJob, normalised_chunks, write_shard
-from .rank_values import CellValues
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
-
-MINIMUM_GENES = 7
-MAX_LENGTH = 2048
-SPECIAL_TOKENS = ("<pad>", "<mask>")
-PROBE_CELLS = 512  # of every input are checked before work begins; the rest as they are read
-
-Table = str | Path | Mapping[str, Any]
 
 
 def build_cells(
@@ -71,6 +60,9 @@ def build_cells(
     cells_per_shard: int = 65_536,
     processes: int = 1,
     threads: int | None = None,
+    dask: "str | Client | None" = None,
+    dask_workers: int | None = None,
+    retries: int = 2,
     overwrite: bool = False,
 ) -> CellsReport:
     """Writes the rank tokens of all `inputs` to the folder `output`, rows in the inputs' order.
@@ -97,12 +89,20 @@ def build_cells(
         cells_per_shard: cells of one Parquet file, before dropping; a killed build is resumed at the next one.
         processes: worker processes; the bytes written do not depend on it. One process with several threads uses all
             cores up to about ten; scripts that ask for more than one need the `if __name__ == "__main__"` guard.
-        threads: threads in each process (default: the cores there are, shared among the processes).
+        threads: threads in each process (default: the cores there are, shared among the processes), or in each task
+            of Dask's (default: 1 where the scheduler is given).
+        dask: build on Dask workers: "local" starts some here, an address (tcp://host:8786) names a scheduler, or a
+            distributed.Client. The bytes are the same; workers read the inputs and write the shards themselves, so
+            files lie where all see them. A lost worker's shards are done by others, a lost build is resumed.
+        dask_workers: worker processes to start for dask="local" (default: as many as there are cores for `threads`).
+        retries: how often a failed task is tried again by Dask workers.
         overwrite: replace an earlier build in `output`, and discard an unfinished one made with other settings.
 
     Raises:
         ValueError: what the input or a table has wrong, and how to mend it.
         FileExistsError: when `output` exists already.
+        ImportError: when Dask is asked for and is not installed.
+        ConnectionError: when the scheduler does not answer, or is lost; ChildProcessError: when a shard's workers die.
         OSError: when the disk is full; finished shards are kept, and the same call goes on from there.
     """
     reading = InputReading(
@@ -111,14 +111,15 @@ def build_cells(
     settings = CellsSettings(reading, minimum_genes, max_length, tuple(special_tokens), chunk_cells, cells_per_shard)
     paths = input_paths(inputs)
     tables = read_tables(token_dictionary, gene_medians, gene_symbols, settings)
-    if processes < 1 or (threads is not None and threads < 1):
-        raise ValueError(f"processes is {processes} and threads {threads}; expected 1 or more of each")
-    threads = threads or max(1, _available_cores() // processes)
+    _check_workers(processes, threads, dask, dask_workers, retries)
     opened = OpenInputs(reading)
     try:
-        with RankTokenFolder(output, fingerprint(paths, settings, tables), overwrite=overwrite) as folder:
-            plan = plan_cells(paths, settings, tables, opened, threads=threads, folder=folder)
-            _write_shards(plan, folder, opened, processes=processes, threads=threads)
+        with (
+            RankTokenFolder(output, fingerprint(paths, settings, tables), overwrite=overwrite) as folder,
+            _shard_workers(opened, folder, processes, threads, dask, dask_workers, retries) as workers,
+        ):
+            plan = plan_cells(paths, settings, tables, opened, workers=workers, folder=folder)
+            _write_shards(plan, folder, workers)
             report = _write_documents(plan, folder)
             folder.publish()
     finally:
@@ -127,228 +128,47 @@ def build_cells(
     return report
 
 
-@dataclass(frozen=True)
-class CellsSettings:
-    """Everything besides inputs and tables that decides what is written."""
-
-    reading: InputReading = dataclasses.field(default_factory=InputReading)
-    minimum_genes: int = MINIMUM_GENES
-    max_length: int = MAX_LENGTH
-    special_tokens: tuple[str, ...] = SPECIAL_TOKENS
-    chunk_cells: int = 4096
-    cells_per_shard: int = 65_536
-
-    def __post_init__(self) -> None:
-        checked_special_tokens(self.special_tokens)
-        for name, least in (("minimum_genes", 1), ("max_length", 4), ("chunk_cells", 1), ("cells_per_shard", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more")
-
-
-class Tables(NamedTuple):
-    """Given vocabulary, medians and symbols, checked; None where not given."""
-
-    token_dictionary: dict[str, int] | None
-    gene_medians: dict[str, float] | None
-    gene_symbols: dict[str, str] | None  # symbol -> gene id
-
-
-class Shard(NamedTuple):
-    """Consecutive cells of one input that one Parquet file takes."""
-
-    number: int
-    input_number: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class CellsPlan:
-    """Checked inputs and the ranking to apply: all that is needed to write the shards, in any order."""
-
-    settings: CellsSettings
-    inputs: list[CellInput]
-    ranking: GeneRanking
-    schema: pa.Schema  # of the carried obs columns, over all inputs
-    tables: Tables
-
-    def shards(self, cells_per_shard: int | None = None) -> list[Shard]:
-        size = cells_per_shard or self.settings.cells_per_shard
-        ranges = [
-            (number, start, min(start + size, one.n_cells))
-            for number, one in enumerate(self.inputs)
-            for start in range(0, one.n_cells, size)
-        ]
-        return [Shard(number, *cut) for number, cut in enumerate(ranges)]
-
-    def jobs(self, shards: Sequence[Shard], opened: OpenInputs) -> Iterator[ShardJob]:
-        """One job a shard; the annotation of one input at a time is held."""
-        positions = {gene: position for position, gene in enumerate(self.ranking.genes)}
-        current = -1
-        for shard in shards:
-            one = self.inputs[shard.input_number]
-            if shard.input_number != current:
-                current = shard.input_number
-                file = opened.get(one.path)
-                cells, candidates = read_cells(file, self.settings.reading, one.label)
-                file.forget_obs()
-                cells = cells.cast(pa.schema([cells.schema.field("cell_id"), *self.schema]))
-                gene_of_column = genes_of_columns(one.genes, positions)
-            yield ShardJob(
-                number=shard.number,
-                input=one,
-                reading=self.settings.reading,
-                start=shard.start,
-                stop=shard.stop,
-                cells=cells.slice(shard.start, shard.stop - shard.start),
-                candidates=candidates[shard.start : shard.stop],
-                gene_of_column=gene_of_column,
-                ranking=self.ranking,
-                minimum_genes=self.settings.minimum_genes,
-                max_length=self.settings.max_length,
-                chunk_cells=self.settings.chunk_cells,
-            )
-
-    def gene_symbols(self) -> dict[str, str]:
-        """Gene id -> symbol for genes of the vocabulary: as the inputs name them, else as the given table does."""
-        symbols = {gene: symbol for symbol, gene in reversed((self.tables.gene_symbols or {}).items())}
-        for one in reversed(self.inputs):
-            symbols |= one.genes.symbols
-        return {gene: symbols[gene] for gene in self.ranking.genes if gene in symbols}
-
-
-def input_paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The inputs as a list of paths; ValueError where there is none."""
-    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
-    if not paths:
-        raise ValueError("no input is given; expected one or more .h5ad, .h5mu, 10x .h5 files or 10x mtx folders")
-    return paths
-
-
-def read_tables(
-    token_dictionary: Table | None, gene_medians: Table | None, gene_symbols: Table | None, settings: CellsSettings
-) -> Tables:
-    """Reads and checks the given tables."""
-    medians = None if gene_medians is None else checked_gene_medians(read_json(gene_medians, "gene medians"))
-    tokens = None
-    if token_dictionary is not None:
-        tokens = checked_token_dictionary(read_json(token_dictionary, "token dictionary"), settings.special_tokens)
-    elif medians is not None:
-        tokens = derived_token_dictionary(list(medians), settings.special_tokens)
-    return Tables(tokens, medians, None if gene_symbols is None else read_gene_symbols(gene_symbols))
-
-
-def fingerprint(paths: Sequence[Path], settings: CellsSettings, tables: Tables) -> dict[str, Any]:
-    """What a resumed build must agree in: settings, tables, and size and time of every input file."""
-    values = dataclasses.asdict(settings)
-    reading = values.pop("reading")
-    hashes = {
-        name: None if table is None else hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-        for name, table in tables._asdict().items()
-    }
-    return {"inputs": [_file_state(path) for path in paths]} | reading | values | hashes
-
-
-def plan_cells(
-    paths: Sequence[Path],
-    settings: CellsSettings,
-    tables: Tables,
-    opened: OpenInputs,
-    *,
-    threads: int,
-    folder: RankTokenFolder | None = None,
-) -> CellsPlan:
-    """Checks all inputs, and derives medians and vocabulary where they are not given."""
-    special_tokens = settings.special_tokens
-    tokens = tables.token_dictionary
-    vocabulary = None if tokens is None else set(tokens) - set(special_in(tokens))
-    inputs = scan_inputs(
-        paths,
-        opened,
-        vocabulary=vocabulary,
-        gene_symbols=tables.gene_symbols,
-        probe_cells=min(settings.chunk_cells, PROBE_CELLS),
-    )
-    schema = _common_schema(inputs)
-    if tokens is not None and tables.gene_medians is not None:
-        return CellsPlan(settings, inputs, make_ranking(tokens, tables.gene_medians, special_tokens), schema, tables)
-    if tokens is None:
-        genes = sorted({gene for one in inputs for gene in one.genes.gene_ids if gene})
-        all_tokens = derived_token_dictionary(genes, special_tokens)
-    else:
-        all_tokens = tokens
-    unit_medians = dict.fromkeys(all_tokens, 1.0)
-    unranked = CellsPlan(settings, inputs, make_ranking(all_tokens, unit_medians, special_tokens), schema, tables)
-    earlier = folder.kept("medians") if folder else None
-    found = NonZeroMedians.from_json(earlier) if earlier else _derive_medians(unranked, opened, threads)
-    ranking = ranking_from_corpus(unranked.ranking.genes, found, tokens, special_tokens)
-    if folder and not earlier:
-        folder.keep("medians", found.to_json())
-    return dataclasses.replace(unranked, ranking=ranking)
-
-
-def _derive_medians(plan: CellsPlan, opened: OpenInputs, threads: int) -> NonZeroMedians:
-    """Medians over the kept cells of all inputs."""
-    n_genes = len(plan.ranking.genes)
-    whole_inputs = plan.shards(cells_per_shard=max(1, *(one.n_cells for one in plan.inputs)))
-
-    def one_pass() -> Iterator[CellValues]:
-        with _progress(plan, "medians") as progress:
-            for job in plan.jobs(whole_inputs, opened):
-                yield from normalised_chunks(job, opened, n_genes=n_genes, threads=threads)
-                progress.update(job.stop - job.start)
-
-    return non_zero_medians(one_pass, n_genes)
-
-
-def _write_shards(
-    plan: CellsPlan, folder: RankTokenFolder, opened: OpenInputs, *, processes: int, threads: int
+def _check_workers(
+    processes: int, threads: int | None, dask: "str | Client | None", dask_workers: int | None, retries: int
 ) -> None:
-    """Writes the shards that are not finished yet, in this process or in several."""
+    if processes < 1 or (threads is not None and threads < 1):
+        raise ValueError(f"processes is {processes} and threads {threads}; expected 1 or more of each")
+    if (dask_workers is not None and dask_workers < 1) or retries < 0:
+        raise ValueError(f"dask_workers is {dask_workers} and retries {retries}; expected 1 or more, and 0 or more")
+    if dask is None:
+        if dask_workers is not None:
+            raise ValueError(f"dask_workers is {dask_workers} without dask: give dask='local', or processes")
+        return
+    if processes > 1:
+        raise ValueError(f"processes is {processes} and dask {dask!r}: with Dask, give dask_workers instead")
+    require_dask()
+
+
+@contextmanager
+def _shard_workers(
+    opened: OpenInputs,
+    folder: RankTokenFolder,
+    processes: int,
+    threads: int | None,
+    dask: "str | Client | None",
+    dask_workers: int | None,
+    retries: int,
+) -> Iterator[ShardWorkers]:
+    if dask is None:
+        yield LocalShards(opened, processes=processes, threads=threads or max(1, available_cores() // processes))
+        return
+    with dask_shards(dask, folder, workers=dask_workers, threads=threads, retries=retries) as workers:
+        yield workers
+
+
+def _write_shards(plan: CellsPlan, folder: RankTokenFolder, workers: ShardWorkers) -> None:
+    """Writes the shards that are not finished yet."""
     shards = plan.shards()
-    paths = [folder.shard_path(shard.number, len(shards)) for shard in shards]
-    pending = [shard for shard in shards if folder.finished_shard(paths[shard.number]) is None]
-    with _progress(plan, "rank tokens") as progress:
+    pending = [shard for shard in shards if folder.finished_shard(folder.shard_path(shard.number, len(shards))) is None]
+    with cells_progress(plan, "rank tokens") as progress:
         progress.update(sum(one.n_cells for one in plan.inputs) - sum(shard.stop - shard.start for shard in pending))
-        jobs = plan.jobs(pending, opened)
-        if processes == 1:
-            for job in jobs:
-                write_shard(job, paths[job.number], opened, threads=threads)
-                progress.update(job.stop - job.start)
-        else:
-            for n_cells in _write_in_processes(jobs, paths, processes, threads):
-                progress.update(n_cells)
-
-
-def _write_in_processes(jobs: Iterator[ShardJob], paths: list[Path], processes: int, threads: int) -> Iterator[int]:
-    """Keeps every process busy with at most one job waiting; yields the cells of each finished shard."""
-    running: dict[Future[None], int] = {}
-    # Processes are spawned: forking a process that has threads may lock up.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            for job in jobs:
-                running[pool.submit(_write_shard_here, job, paths[job.number], threads)] = job.stop - job.start
-                while len(running) > processes:
-                    yield from _reap(running)
-            while running:
-                yield from _reap(running)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _reap(running: dict[Future[None], int]) -> Iterator[int]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        future.result()
-        yield running.pop(future)
-
-
-_opened_here: dict[InputReading, OpenInputs] = {}
-
-
-def _write_shard_here(job: ShardJob, path: Path, threads: int) -> None:
-    """In a worker process: writes a shard, keeping inputs open between jobs."""
-    opened = _opened_here.setdefault(job.reading, OpenInputs(job.reading))
-    write_shard(job, path, opened, threads=threads)
+        for n_cells in workers.write_shards(plan, pending, folder):
+            progress.update(n_cells)
 
 
 def _write_documents(plan: CellsPlan, folder: RankTokenFolder) -> CellsReport:
@@ -373,29 +193,3 @@ def _write_documents(plan: CellsPlan, folder: RankTokenFolder) -> CellsReport:
     folder.write_dropped_cells(paths)
     folder.write_text(CARD, data_card(report, plan.schema.names, configuration_name(paths)))
     return report
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _common_schema(inputs: Sequence[CellInput]) -> pa.Schema:
-    try:
-        schema = pa.unify_schemas([one.schema for one in inputs], promote_options="permissive")
-    except pa.ArrowException as error:
-        types = {str(one.path): {field.name: str(field.type) for field in one.schema} for one in inputs}
-        raise ValueError(f"obs columns have types that do not go together ({error}): {types}") from error
-    return schema.remove_metadata()
-
-
-def _file_state(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    state = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-    return {"path": str(path.resolve()), "files": state}
-
-
-def _progress(plan: CellsPlan, what: str) -> "tqdm[Any]":
-    """A bar on a terminal, nothing elsewhere."""
-    return tqdm(desc=what, total=sum(one.n_cells for one in plan.inputs), unit=" cells", disable=None)

@@ -16,7 +16,8 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from .cell_inputs import InputReading, OpenInputs
-from .cells import CellsSettings, Shard, Table, Tables, fingerprint, input_paths, plan_cells, read_tables
+from .cells_plan import CellsSettings, Shard, Table, Tables, fingerprint, input_paths, plan_cells, read_tables
+from .local_shards import LocalShards
 from .rank_token_shards import output_schema, ranked_chunks
 
 
@@ -63,7 +64,8 @@ class CellsBuilder(datasets.ArrowBasedBuilder):
         config = self.config
         opened = OpenInputs(config.checked_settings.reading)
         try:
-            self.plan = plan_cells(config.paths, config.checked_settings, config.tables, opened, threads=config.threads)
+            workers = LocalShards(opened, threads=config.threads)
+            self.plan = plan_cells(config.paths, config.checked_settings, config.tables, opened, workers=workers)
             shards = self.plan.shards()
             schema = output_schema(next(self.plan.jobs(shards, opened)))
         finally:

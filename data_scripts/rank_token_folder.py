@@ -2,13 +2,15 @@
 
 Work goes to OUTPUT.partial beside it: `folder/` becomes the output by one rename, `progress/` records every finished
 shard, `fingerprint.json` says of which inputs and settings. The same build started again goes on from there; another
-one refuses. Hub layout: https://huggingface.co/docs/hub/datasets-manual-configuration.
+one refuses. Shards grow in `unfinished-*/`, a new one for each start: a worker of an earlier start that still runs
+somewhere finds its folder gone, and cannot put its shard among those of this one. Hub layout: https://huggingface.co/docs/hub/datasets-manual-configuration.
 """
 
 import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +32,7 @@ class RankTokenFolder:
         self.partial = self.output.with_name(self.output.name + ".partial")
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self.overwrite = overwrite
+        self.unfinished = self.partial / f"unfinished-{uuid.uuid4().hex}"  # where shards are written before they count
         self._lock = FileLock(self.partial / "lock", timeout=0)
 
     def __enter__(self) -> "RankTokenFolder":
@@ -49,6 +52,7 @@ class RankTokenFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        shutil.rmtree(self.unfinished, ignore_errors=True)
         self._lock.release()
         if not any(self._progress.glob("*")):  # nothing worth resuming
             shutil.rmtree(self.partial, ignore_errors=True)
@@ -66,11 +70,7 @@ class RankTokenFolder:
 
     def finished_shard(self, path: Path) -> dict[str, Any] | None:
         """The record of a finished shard, or None."""
-        record_path = _record_path(path)
-        if not record_path.is_file() or not path.is_file():
-            return None
-        record: dict[str, Any] = json.loads(record_path.read_text())
-        return record if path.stat().st_size == record["bytes"] else None
+        return finished_shard(path)
 
     def keep(self, name: str, content: Any) -> None:
         """Keeps a JSON value for a resumed build."""
@@ -136,6 +136,9 @@ class RankTokenFolder:
         if earlier != self.fingerprint:
             for folder in (self._folder, self._progress):
                 shutil.rmtree(folder, ignore_errors=True)
+        for left in self.partial.glob("unfinished-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self.unfinished.mkdir()
         (self._folder / "data").mkdir(parents=True, exist_ok=True)
         self._progress.mkdir(exist_ok=True)
         write_json(path, self.fingerprint)
@@ -144,11 +147,27 @@ class RankTokenFolder:
             logger.info("resuming %s: %d shards are finished", self.partial, n_finished)
 
 
-def record_shard(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Notes beside the staged folder that the shard at `path` is whole."""
+def record_shard(path: Path, record: dict[str, Any], unfinished: Path | None = None) -> dict[str, Any]:
+    """Notes beside the staged folder that the shard at `path` is whole.
+
+    `unfinished` is the file, for the moment before the record is whole, of a writer who may not be the only one.
+    """
     record |= {"bytes": path.stat().st_size}
-    write_json(_record_path(path), record)
+    if unfinished is None:
+        write_json(_record_path(path), record)
+    else:
+        unfinished.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(_record_path(path))
     return record
+
+
+def finished_shard(path: Path) -> dict[str, Any] | None:
+    """The record of a finished shard, or None."""
+    record_path = _record_path(path)
+    if not record_path.is_file() or not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(record_path.read_text())
+    return record if path.stat().st_size == record["bytes"] else None
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:

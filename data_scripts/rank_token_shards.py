@@ -4,6 +4,7 @@ Arrow lists are built from the kernel's buffers, so no cell is touched in Python
 written in order: the bytes do not depend on the number of threads or processes, and memory is bounded by a few chunks.
 """
 
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -130,9 +131,14 @@ def normalised_chunks(job: ShardJob, opened: OpenInputs, *, n_genes: int, thread
     yield from in_order(normalise_chunk, range(job.start, job.stop, job.chunk_cells), threads)
 
 
-def write_shard(job: ShardJob, path: Path, opened: OpenInputs, *, threads: int) -> dict[str, Any]:
-    """Writes the job's rows to `path`, whole or not at all, and returns the record kept beside it."""
-    unfinished = path.with_suffix(".unfinished")
+def write_shard(
+    job: ShardJob, path: Path, opened: OpenInputs, *, threads: int, unfinished_folder: Path
+) -> dict[str, Any]:
+    """Writes the job's rows to `path`, whole or not at all, and returns the record kept beside it.
+
+    The file grows under a name of its own in `unfinished_folder`, so that several may write one shard at a time.
+    """
+    unfinished = unfinished_folder / f"{path.stem}-{uuid.uuid4().hex}.unfinished"
     tally = Tally()
     dropped_cells: dict[str, list[str]] = {reason: [] for reason in DROP_REASONS.values()}
     try:
@@ -151,7 +157,8 @@ def write_shard(job: ShardJob, path: Path, opened: OpenInputs, *, threads: int) 
                 for reason, cell_ids in chunk.dropped_cells.items():
                     dropped_cells[reason] += cell_ids
         unfinished.replace(path)
-        return record_shard(path, {"input": str(job.input.path), "tally": vars(tally), "dropped_cells": dropped_cells})
+        record = {"input": str(job.input.path), "tally": vars(tally), "dropped_cells": dropped_cells}
+        return record_shard(path, record, unfinished)
     except OSError as error:
         raise OSError(
             error.errno,

@@ -155,13 +155,23 @@ def build_cells_command(
     allow_fractional: Annotated[bool, typer.Option("--allow-fractional", help="Take estimated counts.")] = False,
     chunk_cells: Annotated[int, typer.Option(help="Cells in memory at a time, a thread.")] = 4096,
     processes: Annotated[int, typer.Option(help="Worker processes; the bytes do not depend on it.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads in each process or Dask task; all cores without it.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Build on Dask workers: local, or a scheduler's address (tcp://host:8786).")
+    ] = None,
+    dask_workers: Annotated[int | None, typer.Option(help="Worker processes of --dask local.")] = None,
+    retries: Annotated[int, typer.Option(help="How often Dask workers try a failed task again.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Cells to rank tokens: genes of each cell in descending order of median-normalised expression.
 
     Example: omics-transformers build cells heart.h5ad lung.h5ad --output cells --exclude "disease == 'cancer'"
+    Many files on many machines: omics-transformers build cells *.h5ad --output cells --dask tcp://scheduler:8786
     """
-    from .data_scripts.cells import MINIMUM_GENES, build_cells
+    from .data_scripts.cells import build_cells
+    from .data_scripts.cells_plan import MINIMUM_GENES
 
     report = build_cells(
         inputs,
@@ -182,6 +192,10 @@ def build_cells_command(
         allow_fractional=allow_fractional,
         chunk_cells=chunk_cells,
         processes=processes,
+        threads=threads,
+        dask=dask,
+        dask_workers=dask_workers,
+        retries=retries,
         overwrite=overwrite,
     )
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items() if count) or "none"
