@@ -1,4 +1,4 @@
-"""Opens count matrices of single cells: .h5ad, .h5mu, 10x .h5 and 10x mtx folders, read in chunks of cells.
+"""Opens count matrices of single cells: .h5ad, .h5mu, 10x .h5, 10x mtx folders, SOMA experiments; read in chunks.
 
 Formats: https://anndata.readthedocs.io/en/stable/fileformat-prose.html,
 https://mudata.readthedocs.io/en/latest/io/spec.html,
@@ -8,7 +8,7 @@ Antibodies and peaks of a 10x file stay in the matrix, marked in the column `fea
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,11 @@ import scipy.sparse as sp
 
 from .count_matrices import CompressedRows, CountMatrix, DenseRows, SpooledRows, column_entries
 from .matrix_market import open_matrix_folder
+from .soma_experiments import SomaAddress, is_uri, open_experiment, soma_address
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ".h5ad, .h5mu, 10x .h5 or a 10x folder with matrix.mtx"
+FORMATS = ".h5ad, .h5mu, 10x .h5, a 10x folder with matrix.mtx or a SOMA experiment"
 
 
 class CountFile:
@@ -41,6 +42,7 @@ class CountFile:
         read_obs: Callable[[], pd.DataFrame],
         matrix_name: str = "matrix",
         other_matrices: tuple[str, ...] = (),
+        obs_columns: Sequence[str] | None = None,
         handle: h5py.File | None = None,
     ) -> None:
         self.path = path
@@ -49,6 +51,7 @@ class CountFile:
         self.source = f"{path}: {matrix_name}"
         self.other_matrices = other_matrices
         self._read_obs = read_obs
+        self._obs_columns = obs_columns
         self._handle = handle
 
     @property
@@ -62,6 +65,11 @@ class CountFile:
         if len(obs) != self.n_cells:
             raise ValueError(f"{self.path}: {len(obs)} cells are annotated, the matrix has {self.n_cells} rows")
         return obs.set_axis(obs.index.astype(str), axis=0)
+
+    @property
+    def obs_columns(self) -> list[str]:
+        """Names of all columns that annotate the cells, of which `obs` may have only those that are needed."""
+        return list(map(str, self.obs.columns)) if self._obs_columns is None else list(self._obs_columns)
 
     def forget_obs(self) -> None:
         """Gives back the memory of `obs`; it is read again when asked for."""
@@ -89,16 +97,26 @@ class CountFile:
 
 
 def open_counts(
-    path: str | Path, *, layer: str | None = None, use_raw: bool = False, modality: str = "rna"
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    use_raw: bool = False,
+    modality: str = "rna",
+    needs_column: Callable[[str], bool] | None = None,
 ) -> CountFile:
-    """Opens one input; the format is told from the content.
+    """Opens one input; the format is told from the content, or from a URI.
 
-    `layer` or `use_raw` choose another matrix than `X` of an .h5ad or .h5mu, `modality` the part of an .h5mu; where
-    the format has no such choice they must be left alone. FileNotFoundError or ValueError name the file and the remedy.
+    `layer` or `use_raw` choose another matrix than `X` of an .h5ad or .h5mu, `modality` the part of an .h5mu; in a SOMA
+    experiment `layer` (by default raw) and `modality` choose X and measurement. Where the format has no such choice
+    they must be left alone. `needs_column` tells of an obs column whether it is read, where each can be read alone.
+    FileNotFoundError or ValueError name the file and the remedy.
     """
     path = Path(path)
     if layer is not None and use_raw:
         raise ValueError(f"layer={layer!r} and use_raw=True exclude each other: name one matrix")
+    address = soma_address(path)
+    if address is not None:
+        return _open_soma(path, address, layer, use_raw, modality, needs_column)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {FORMATS}")
     if path.is_dir():
@@ -111,6 +129,45 @@ def open_counts(
     except BaseException:
         handle.close()
         raise
+
+
+def input_files(path: Path) -> dict[str, Path]:
+    """The files that an input consists of, by their names in it; none where it is read from a URI.
+
+    FileNotFoundError where it does not exist.
+    """
+    if is_uri(path):
+        return {}
+    address = soma_address(path)
+    base = path if address is None else Path(address.location)
+    if not base.exists():
+        raise FileNotFoundError(f"{base} does not exist")
+    if not base.is_dir():
+        return {base.name: base}
+    files = base.iterdir() if address is None else base.rglob("*")
+    return {str(file.relative_to(base)): file for file in sorted(files) if file.is_file()}
+
+
+def _open_soma(
+    path: Path,
+    address: SomaAddress,
+    layer: str | None,
+    use_raw: bool,
+    modality: str,
+    needs_column: Callable[[str], bool] | None,
+) -> CountFile:
+    if use_raw:
+        raise ValueError(f"{path} is a SOMA experiment, where .raw is a measurement: give modality='raw', not use_raw")
+    experiment = open_experiment(address, layer=layer, measurement=modality, needs_column=needs_column)
+    return CountFile(
+        path,
+        experiment.counts,
+        gene_index=experiment.gene_index,
+        read_obs=experiment.read_obs,
+        matrix_name=experiment.matrix_name,
+        other_matrices=experiment.other_matrices,
+        obs_columns=experiment.obs_columns,
+    )
 
 
 def _open_hdf5(path: Path) -> h5py.File:
