@@ -3,7 +3,9 @@
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,54 @@ def data_folder() -> Path:
 def device(request: pytest.FixtureRequest) -> str:
     """Each test that takes it runs on the CPU, and with `-m gpu` on a CUDA device too."""
     return request.param
+
+
+@pytest.fixture
+def in_two_processes(tmp_path: Path) -> Callable[[Callable[[], Any]], None]:
+    """Calls a function in two processes that torch.distributed joins, as torchrun's are.
+
+    They are forked from this one, since importing torch and transformers anew takes longer than a small training. What
+    one of them raises is raised here.
+    """
+    from torch.multiprocessing import start_processes
+
+    def run(function: Callable[[], Any]) -> None:
+        start_processes(_join_and_call, (tmp_path / "store", function), nprocs=2, start_method="fork")
+
+    return run
+
+
+def _join_and_call(rank: int, store: Path, function: Callable[[], Any]) -> None:
+    import torch
+    from accelerate.state import AcceleratorState
+
+    torch.set_num_threads(1)  # threads do not live on in a fork
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    joined = torch.distributed.FileStore(str(store), 2)
+    torch.distributed.init_process_group("gloo", store=joined, rank=rank, world_size=2)
+    function()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def accelerate_launch(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[str, str]]:
+    """`accelerate launch` of a script on one process, from a folder that is not the repository; its output and log."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    def launch(script: Path, *arguments: str) -> tuple[str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        options = ["--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--cpu"]
+        capfd.readouterr()
+        launch_command(launch_command_parser().parse_args([*options, str(script), *arguments]))
+        return capfd.readouterr()
+
+    return launch
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ print(json.dumps(outcomes))
 
 def run_python(code: str, *arguments: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=300
     ).stdout.strip()
 
 

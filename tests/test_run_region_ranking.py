@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,6 @@ from omics_transformers.training.run_region_ranking import train_region_ranking
 from omics_transformers.training.run_segmentation import main as run_segmentation
 
 SCRIPT = Path(__file__).parents[1] / "training" / "run_region_ranking.py"
-ONE_PROCESS = ["accelerate", "launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no",
-               "--dynamo_backend=no", "--cpu", str(SCRIPT)]  # fmt: skip
-TWO_PROCESSES = ["torchrun", "--nproc-per-node=2", "--standalone", str(SCRIPT)]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 NO_SIZES = dict.fromkeys(SIZES)
 TINY = {
@@ -62,15 +60,11 @@ def settings(regions: Path, output: Path, **changes: Any) -> dict[str, Any]:
     return {**TINY, "regions": str(regions), "output_dir": str(output), **changes}
 
 
-def start(command: list[str], regions: Path, output: Path, **changes: Any) -> subprocess.Popen[str]:
-    """The script in processes of its own, by a YAML file, from a folder that is not the repository."""
+def write_settings(regions: Path, output: Path, **changes: Any) -> Path:
+    """The YAML file that the script reads."""
     file = output.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(settings(regions, output, **changes)))
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [str(Path(sys.executable).parent / command[0]), *command[1:], str(file)]
-    return subprocess.Popen(
-        command, env=environment, cwd=output.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return file
 
 
 def run_here(regions: Path, output: Path, **changes: Any) -> dict[str, Any]:
@@ -171,28 +165,29 @@ def test_starts_from_the_encoder_of_any_model(source: str, trained: Path, toy_re
     assert f"from {folder}, frozen" in (output / "README.md").read_text()
 
 
-def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_regions: Path) -> None:
+def test_accelerate_launch_writes_a_model_that_loads(
+    tmp_path: Path, toy_regions: Path, accelerate_launch: Callable[..., tuple[str, str]]
+) -> None:
     output = tmp_path / "model"
     changes = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "validation_rows": 6, "test_rows": 10}
-    process = start(ONE_PROCESS, toy_regions, output, **changes, condition_on_cell_type=True)
-    stdout, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr[-3000:]
-    assert '"hidden_size": 32' in stderr  # it says what it resolved
-    assert "test of 10 lists: exact order" in stderr and "(chance 0.1667)" in stderr
-    assert stdout.count("eval_exact_order'") == 2
+    file = write_settings(toy_regions, output, **changes, condition_on_cell_type=True)
+    printed, log = accelerate_launch(SCRIPT, str(file))
+    assert '"hidden_size": 32' in log  # it says what it resolved
+    assert "test of 10 lists: exact order" in log and "(chance 0.1667)" in log
+    assert printed.count("eval_exact_order'") == 2
     assert AutoModel.from_pretrained(output).config.cell_types == ["alpha", "beta"]
     metrics = json.loads((output / "metrics.json").read_text())
     assert (metrics["validation"]["lists"], metrics["test"]["lists"]) == (48, 10)
 
 
-def test_two_processes_count_each_row_once(tmp_path: Path, toy_regions: Path) -> None:
+def test_two_processes_count_each_row_once(
+    tmp_path: Path, toy_regions: Path, in_two_processes: Callable[[Callable[[], Any]], None]
+) -> None:
     """Untrained, the same model: 48 and 47 rows in batches of 5."""
     changes = {"max_steps": 1, "learning_rate": 0.0, "per_device_eval_batch_size": 5, "test_rows": 47}
-    process = start(TWO_PROCESSES, toy_regions, tmp_path / "two", **changes)
+    in_two_processes(lambda: run_here(toy_regions, tmp_path / "two", **changes))
     expected = run_here(toy_regions, tmp_path / "one", **changes)
-    _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr[-3000:]
-    assert '"processes": 2' in stderr
+    assert json.loads((tmp_path / "two" / "arguments.json").read_text())["processes"] == 2
     found = json.loads((tmp_path / "two" / "metrics.json").read_text())
     for split in ("validation", "test"):
         assert found[split].pop("cell_types").keys() == expected[split].pop("cell_types").keys()
@@ -224,7 +219,14 @@ def test_resumes_to_the_weights_of_an_unbroken_run(
 
 def test_an_interrupt_saves_a_checkpoint(tmp_path: Path, toy_regions: Path) -> None:
     output = tmp_path / "model"
-    process = start(["python", str(SCRIPT)], toy_regions, output, max_steps=100_000, logging_steps=1)
+    file = write_settings(toy_regions, output, max_steps=100_000, logging_steps=1)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(file)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "'loss'" in line:

@@ -1,10 +1,8 @@
 """Training of SegmentNT from end to end: the script as users launch it, and `train_segmentation` itself."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,6 @@ from omics_transformers.training.segmentation_arguments import (
 )
 
 SCRIPT = Path(__file__).parents[1] / "training" / "run_segmentation.py"
-ONE_PROCESS = ["accelerate", "launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no",
-               "--dynamo_backend=no", "--cpu", str(SCRIPT)]  # fmt: skip
-TWO_PROCESSES = ["torchrun", "--nproc-per-node=2", "--standalone", str(SCRIPT)]
 TINY = {
     "hidden_size": 24,
     "num_hidden_layers": 1,
@@ -48,22 +43,6 @@ TINY = {
 
 def settings(segments: Path, output: Path, **changes: Any) -> dict[str, Any]:
     return {**TINY, "segments": str(segments), "output_dir": str(output), **changes}
-
-
-def launch(command: list[str], segments: Path, output: Path, **changes: Any) -> subprocess.CompletedProcess[str]:
-    """Run the script in processes of its own, by a YAML file, from a folder that is not the repository."""
-    file = output.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump(settings(segments, output, **changes)))
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    program = str(Path(sys.executable).parent / command[0])
-    return subprocess.run(
-        [program, *command[1:], str(file)],
-        env=environment,
-        cwd=output.parent,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
 
 
 def run_here(segments: Path, output: Path, **changes: Any) -> dict[str, Any]:
@@ -137,13 +116,16 @@ def unpacked(packed: bytes) -> torch.Tensor:
     return torch.tensor([bool(byte >> (7 - bit) & 1) for byte in packed for bit in range(8)])
 
 
-def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_segments: Path) -> None:
+def test_accelerate_launch_writes_a_model_that_loads(
+    tmp_path: Path, toy_segments: Path, accelerate_launch: Callable[..., tuple[str, str]]
+) -> None:
     output = tmp_path / "model"
     changes = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "validation_windows": 6, "test_windows": 10}
-    done = launch(ONE_PROCESS, toy_segments, output, **changes)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert '"hidden_size": 24' in done.stderr  # it says what it resolved
-    assert done.stdout.count("eval_mcc_island'") == 3
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(settings(toy_segments, output, **changes)))
+    printed, log = accelerate_launch(SCRIPT, str(file))
+    assert '"hidden_size": 24' in log  # it says what it resolved
+    assert printed.count("eval_mcc_island'") == 3
     assert isinstance(AutoModelForTokenClassification.from_pretrained(output), SegmentNTForTokenClassification)
     metrics = json.loads((output / "metrics.json").read_text())
     assert (metrics["validation"]["windows"], metrics["test"]["windows"]) == (24, 10)
@@ -151,12 +133,13 @@ def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_segment
     assert not list(output.glob("*.bin"))
 
 
-def test_two_processes_count_each_window_once(tmp_path: Path, toy_segments: Path) -> None:
+def test_two_processes_count_each_window_once(
+    tmp_path: Path, toy_segments: Path, in_two_processes: Callable[[Callable[[], Any]], None]
+) -> None:
     """Untrained, the same model: 24 and 48 windows in batches of 5."""
     changes = {"max_steps": 1, "learning_rate": 0.0, "per_device_eval_batch_size": 5, "test_windows": 47}
-    two = launch(TWO_PROCESSES, toy_segments, tmp_path / "two", **changes)
-    assert two.returncode == 0, two.stderr[-3000:]
-    assert '"processes": 2' in two.stderr
+    in_two_processes(lambda: run_here(toy_segments, tmp_path / "two", **changes))
+    assert json.loads((tmp_path / "two" / "arguments.json").read_text())["processes"] == 2
     expected = run_here(toy_segments, tmp_path / "one", **changes)
     found = json.loads((tmp_path / "two" / "metrics.json").read_text())
     for split in ("validation", "test"):
