@@ -56,6 +56,8 @@ Held = TypeVar("Held")
 
 RUNS_PER_SLOT = 4  # of shards, in a pass for medians: few enough that their histograms fit, enough to even out
 FAN_IN = 4  # histograms that one task adds up
+ASK_SECONDS = 5.0  # between two looks whether there are workers
+NO_WORKERS_SECONDS = 300.0  # that a cluster may take to replace its last worker
 VISIBLE_SECONDS = 60.0  # that a network file system may take to show a file written by another machine
 
 
@@ -105,6 +107,7 @@ class DaskShards:
             for future, what in self._finished(plan, futures, "medians, counting"):
                 if future.status != "finished":
                     self._result(future, what)  # raises; a histogram is not fetched, only their sum
+            (total,) = self._as_done([total])
             found: ValueHistogram = self._result(total, "adding up histograms")
             self._drop(total)
             return found
@@ -175,14 +178,40 @@ class DaskShards:
         self, plan: CellsPlan, futures: Mapping["Future", Sequence[Shard]], progress_name: str = ""
     ) -> Iterator[tuple["Future", str]]:
         """The futures and what they were for, as they are done or have failed; each is dropped once it is taken."""
-        from distributed import as_completed
-
         with cells_progress(plan, progress_name) as progress:
-            for future in as_completed(list(futures), loop=self._client.loop):
+            for future in self._as_done(list(futures)):
                 shards = futures[future]
                 yield future, _described(plan, shards)
                 self._drop(future)
                 progress.update(sum(shard.stop - shard.start for shard in shards))
+
+    def _as_done(self, futures: list["Future"]) -> Iterator["Future"]:
+        """The futures as they are done or have failed; ConnectionError where nobody is left to do them."""
+        from distributed import as_completed
+
+        completed = as_completed(futures, loop=self._client.loop)
+        seen = asked = time.monotonic()
+        while completed.count():
+            if completed.has_ready():
+                yield next(completed)
+                continue
+            time.sleep(0.02)
+            if time.monotonic() - asked > ASK_SECONDS:
+                asked = time.monotonic()
+                seen = asked if self._n_workers() else seen
+                if asked - seen > NO_WORKERS_SECONDS:
+                    raise ConnectionError(
+                        f"the Dask scheduler {self._client.scheduler.address} has had no workers for "
+                        f"{asked - seen:.0f} s. Finished shards are kept: start workers, then run the same build again"
+                    )
+
+    def _n_workers(self) -> int:
+        try:
+            return len(self._client.nthreads())
+        except (OSError, RuntimeError) as error:
+            raise ConnectionError(
+                f"the Dask scheduler was lost ({error}). Finished shards are kept: run the same build again"
+            ) from error
 
     def _result(self, future: "Future", what: str) -> Any:
         from distributed import CancelledError
