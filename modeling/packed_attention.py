@@ -27,7 +27,8 @@ _FLASH_CAPABILITY = (8, 0)  # CUDA compute capability, from which FlashAttention
 def take_packed_cells(encoder: BertEncoder) -> None:
     """Let the layers of BERT's encoder take packed cells; parameters keep their names and values."""
     for layer in encoder.layer:
-        layer.attention.self = PackedSelfAttention(layer.attention.self)
+        attention: Any = layer.attention
+        attention.self = PackedSelfAttention(attention.self)
 
 
 class PackedSelfAttention(BertSelfAttention):
@@ -37,19 +38,16 @@ class PackedSelfAttention(BertSelfAttention):
         torch.nn.Module.__init__(self)  # BERT's own would draw random weights, only to be replaced
         self.__dict__.update(attention.__dict__)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, ...]:
         """(cells, genes, hidden), or (1, T, hidden) with `cu_seq_lens_q` and `max_length_q` -> the same shape."""
         if kwargs.get("cu_seq_lens_q") is None or self.config._attn_implementation != "sdpa":
-            attended: tuple[torch.Tensor, torch.Tensor | None] = super().forward(
-                hidden_states, attention_mask, past_key_values, **kwargs
-            )
-            return attended
+            return super().forward(hidden_states, attention_mask, past_key_values, **kwargs)
         tokens = hidden_states.squeeze(0)  # (T, hidden)
         query, key, value = (
             projection(tokens).unflatten(-1, (self.num_attention_heads, self.attention_head_size))  # (T, A, D)
@@ -64,7 +62,8 @@ class PackedSelfAttention(BertSelfAttention):
             dropout=self.dropout.p if self.training else 0.0,
             scale=self.scaling,
         )
-        return heads.reshape(hidden_states.shape), None
+        no_weights: Any = None  # as BERT's own
+        return heads.reshape(hidden_states.shape), no_weights
 
 
 def packed_attention(
@@ -146,8 +145,12 @@ def _padded_attention(
     ranks = torch.arange(longest, device=query.device)
     filled = ranks < lengths  # (C, L)
     places = torch.where(filled, starts + ranks, 0)
-    padded = (tokens[places].transpose(1, 2) for tokens in (query, key, value))  # (C, A, L, D)
-    rows = F.scaled_dot_product_attention(*padded, attn_mask=filled[:, None, None], dropout_p=dropout, scale=scale)
+    query_rows, key_rows, value_rows = (
+        tokens[places].transpose(1, 2) for tokens in (query, key, value)
+    )  # (C, A, L, D)
+    rows = F.scaled_dot_product_attention(
+        query_rows, key_rows, value_rows, attn_mask=filled[:, None, None], dropout_p=dropout, scale=scale
+    )
     cells = cells_of_tokens(cell_starts, len(query))  # (T,)
     ranks_of_tokens = ranks_within_cells(cell_starts, len(query))
     return rows[cells, :, ranks_of_tokens]
