@@ -8,7 +8,7 @@ from omics_transformers.training.pretraining_arguments import parse_arguments
 
 
 def test_flags_and_defaults_of_the_paper() -> None:
-    model, data, training = parse_arguments(
+    model, data, training, _ = parse_arguments(
         ["--cells", "folder", "--output-dir", "out", "--resume", "--donor-column", "donor", "--use-cpu"]
     )
     assert (model.hidden_size, model.num_hidden_layers, model.max_position_embeddings) == (256, 6, 2048)
@@ -21,7 +21,7 @@ def test_a_yaml_file_and_flags_that_override_it(tmp_path: Path) -> None:
         "cells: folder\noutput_dir: out\nuse_cpu: true\nlearning_rate: 1e-4\nseed: 5\nhidden_size: 64\n"
         "lr_scheduler_kwargs: {num_cycles: 2}\n"
     )
-    model, data, training = parse_arguments([str(tmp_path / "run.yaml"), "--hidden-size", "32", "--seed=6"])
+    model, data, training, _ = parse_arguments([str(tmp_path / "run.yaml"), "--hidden-size", "32", "--seed=6"])
     assert (model.hidden_size, data.cells, training.output_dir) == (32, "folder", "out")
     assert (training.learning_rate, training.seed, training.use_cpu) == (1e-4, 6, True)
     assert training.lr_scheduler_kwargs == {"num_cycles": 2}
@@ -29,9 +29,10 @@ def test_a_yaml_file_and_flags_that_override_it(tmp_path: Path) -> None:
 
 def test_the_example_file_names_known_options() -> None:
     example = Path(__file__).parents[1] / "training" / "configs" / "bio_dta.yaml"
-    model, data, training = parse_arguments([str(example), "--output-dir", "out", "--use-cpu"])
+    model, data, training, dna_encoder = parse_arguments([str(example), "--output-dir", "out", "--use-cpu"])
     assert (model.intermediate_size, data.missing_gene_features) == (512, "drop")
     assert (training.warmup_steps, training.learning_rate) == (10_000, 1e-3)
+    assert dna_encoder.tune_dna_model == "none"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from .dna_encoder_arguments import DNAEncoderArguments
+
 
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -102,7 +104,7 @@ class PretrainingArguments(TrainingArguments):
     )
 
 
-Arguments = tuple[ModelArguments, DataArguments, PretrainingArguments]
+Arguments = tuple[ModelArguments, DataArguments, PretrainingArguments, DNAEncoderArguments]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
@@ -112,8 +114,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
         FileNotFoundError: where the YAML file does not exist.
         ValueError: where it has keys that are no options.
     """
-    parsed = parse_yaml_and_flags((ModelArguments, DataArguments, PretrainingArguments), arguments)
-    return parsed[0], parsed[1], parsed[2]
+    kinds = (ModelArguments, DataArguments, PretrainingArguments, DNAEncoderArguments)
+    model, data, training, dna_encoder = parse_yaml_and_flags(kinds, arguments)
+    return model, data, training, dna_encoder
 
 
 def parse_yaml_and_flags(kinds: tuple[type, ...], arguments: Sequence[str] | None = None) -> tuple[Any, ...]:

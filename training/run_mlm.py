@@ -22,6 +22,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.training.collators import MaskedGeneCollator
+from omics_transformers.training.dna_encoder_arguments import DNAEncoderArguments
+from omics_transformers.training.dna_encoder_setup import with_dna_encoder
+from omics_transformers.training.end_to_end_dna import BioDTAWithDNAEncoder
+from omics_transformers.training.end_to_end_output import TunedDNAEncoder
+from omics_transformers.training.end_to_end_trainer import EndToEndTrainer, require_same_dna_encoder
 from omics_transformers.training.gene_frequency_baseline import gene_frequency_perplexities
 from omics_transformers.training.interruption import SaveAtInterrupt
 from omics_transformers.training.model_card import write_model_card
@@ -64,9 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def pretrain(
-    model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: PretrainingArguments
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    training_arguments: PretrainingArguments,
+    dna_encoder_arguments: DNAEncoderArguments | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and write model, tokenizer, gene features, metrics and model card to `output_dir`.
+
+    With `tune_dna_model` the DNA encoder is trained too, and written to `dna_encoder/`.
 
     Returns:
         The metrics, as in metrics.json: `training` and `held_out` (loss, perplexity and accuracy a masked token, and
@@ -76,19 +86,31 @@ def pretrain(
         FileNotFoundError, FileExistsError, ValueError: for files and settings that do not fit, before training begins.
         KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
     """
-    arguments = (model_arguments, data_arguments, training_arguments)
+    arguments = (model_arguments, data_arguments, training_arguments, dna_encoder_arguments or DNAEncoderArguments())
     output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=is_resumed(training_arguments))
-    logger.info("settings: %s", json.dumps(settings_of(*arguments), indent=2, default=str))
+    logger.info("settings: %s", json.dumps(_settings_of(arguments), indent=2, default=str))
     set_seed(training_arguments.seed)
-    data = read_pretraining_data(*arguments)
+    data = read_pretraining_data(*arguments[:3])
     model = make_model(model_arguments, data)
     checkpoint = checkpoint_to_resume(training_arguments, output_dir, model.config)
+    require_same_dna_encoder(checkpoint, arguments[3])
     trainer = _make_trainer(arguments, data, model, checkpoint)
     if not _is_streamed_to_its_end(trainer, checkpoint):
         train_until_done_or_stopped(trainer, checkpoint)
+    tuned = None
+    if isinstance(trainer, EndToEndTrainer):
+        assert data.gene_features is not None
+        tuned = TunedDNAEncoder(trainer, arguments[3], data.gene_features)  # and evaluated by the features it gives
     metrics = _metrics(trainer, data, data_arguments)
-    _write(output_dir, trainer, data, arguments, metrics)
+    _write(output_dir, trainer, data, arguments, metrics, tuned)
     return metrics
+
+
+def _settings_of(arguments: Arguments) -> dict[str, Any]:
+    settings = settings_of(*arguments[:3])
+    if arguments[3].tune_dna_model != "none":
+        settings["dna_encoder"] = dataclasses.asdict(arguments[3])
+    return settings
 
 
 def read_pretraining_data(
@@ -149,7 +171,7 @@ def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMas
 def _make_trainer(
     arguments: Arguments, data: PretrainingData, model: BioDTAForMaskedLM, checkpoint: Path | None
 ) -> MaskedGeneTrainer:
-    _, data_arguments, training_arguments = arguments
+    _, data_arguments, training_arguments, dna_encoder_arguments = arguments
     callbacks: list[TrainerCallback] = [SaveAtInterrupt()]
     if isinstance(data.training, StreamedCells):
         training_arguments.ignore_data_skip = True  # the stream itself begins where the checkpoint ended
@@ -157,17 +179,27 @@ def _make_trainer(
         if checkpoint is not None:
             stream_checkpoint.resume(checkpoint)
         callbacks.append(stream_checkpoint)
-    trainer = MaskedGeneTrainer(
-        model=model,
-        args=training_arguments,
-        data_collator=_make_collator(data_arguments, training_arguments, data),
-        train_dataset=data.training,
-        eval_dataset=data.held_out,
-        processing_class=data.vocabulary.tokenizer(model.config.max_position_embeddings),
-        megabatch_size=data_arguments.megabatch_size,
-        token_budget=data_arguments.token_budget,
-        callbacks=callbacks,
-    )
+    options: dict[str, Any] = {
+        "args": training_arguments,
+        "data_collator": _make_collator(data_arguments, training_arguments, data),
+        "train_dataset": data.training,
+        "eval_dataset": data.held_out,
+        "processing_class": data.vocabulary.tokenizer(model.config.max_position_embeddings),
+        "megabatch_size": data_arguments.megabatch_size,
+        "token_budget": data_arguments.token_budget,
+        "callbacks": callbacks,
+    }
+    if dna_encoder_arguments.tune_dna_model == "none":
+        trainer = MaskedGeneTrainer(model=model, **options)
+    else:
+        both = with_dna_encoder(
+            model,
+            dna_encoder_arguments,
+            data.gene_features,
+            training_arguments,
+            has_donors=data.donor_variants is not None,
+        )
+        trainer = EndToEndTrainer(model=both, dna_arguments=dna_encoder_arguments, **options)
     speed = ModelFlopsCallback(model.config, _peak_flops(training_arguments))
     trainer.callback_handler.callbacks.insert(0, speed)  # first, so that all others see what it adds to the logs
     return trainer
@@ -236,22 +268,33 @@ def _write(
     data: PretrainingData,
     arguments: Arguments,
     metrics: dict[str, Any],
+    tuned: TunedDNAEncoder | None,
 ) -> None:
     def write(folder: Path) -> None:
         if trainer.is_world_process_zero():
-            model: Any = trainer.accelerator.unwrap_model(trainer.model)
-            add_perturbation_pipeline(model, folder)
-        trainer.save_model(str(folder))
+            add_perturbation_pipeline(_cell_model(trainer), folder)
+        if tuned is None:
+            trainer.save_model(str(folder))
+        else:
+            tuned.write(folder)
         if trainer.is_world_process_zero():
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; arguments.json says the same
-            write_json(folder / "arguments.json", settings_of(*arguments))
+            write_json(folder / "arguments.json", _settings_of(arguments))
             write_json(folder / "metrics.json", metrics)
-            if data.gene_features is not None and arguments[1].gene_features:
+            if tuned is not None:
+                data.vocabulary.tokenizer(_cell_model(trainer).config.max_position_embeddings).save_pretrained(folder)
+            elif data.gene_features is not None and arguments[1].gene_features:
                 shutil.copyfile(arguments[1].gene_features, folder / "gene_features.safetensors")
             _write_card(folder, output_dir.name, trainer, data, arguments, metrics)
 
     write_whole(output_dir, write, is_main_process=trainer.is_world_process_zero())
     logger.info("model, tokenizer, metrics and card are in %s", output_dir)
+
+
+def _cell_model(trainer: MaskedGeneTrainer) -> Any:
+    """Bio-DTA itself, out of what trains it."""
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    return model.model if isinstance(model, BioDTAWithDNAEncoder) else model
 
 
 def _write_card(
@@ -263,7 +306,7 @@ def _write_card(
     metrics: dict[str, Any],
 ) -> None:
     training = arguments[2]
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    model = _cell_model(trainer)
     features = data.gene_features
     write_model_card(
         folder,
@@ -271,7 +314,7 @@ def _write_card(
         adapter_type=arguments[0].adapter_type,
         config=model.config,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        gene_features_metadata={} if features is None else features.metadata,
+        gene_features_metadata=model.config.gene_features_metadata or {},
         data_arguments=arguments[1],
         report=data.report,
         donors=len(features.donors or []) if features is not None and data.donor_variants is not None else 0,
