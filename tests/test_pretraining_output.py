@@ -38,7 +38,10 @@ def test_takes_the_newest_whole_checkpoint(tmp_path: Path, caplog: pytest.LogCap
     (half / "trainer_state.json").write_text('{"epoch": 1')  # and in the middle of it
     make_checkpoint(tmp_path / "checkpoint-best", *WHOLE)
     assert last_whole_checkpoint(tmp_path) == expected
-    assert caplog.text.count("no whole trainer_state.json") == 2
+    (tmp_path / "checkpoint-20" / "place.json").write_text("{}")
+    assert last_whole_checkpoint(tmp_path, required=["place.json"]) == tmp_path / "checkpoint-20"
+    assert "checkpoint-100 is not a whole checkpoint (no place.json)" in caplog.text
+    assert caplog.text.count("whole trainer_state.json") == 4
 
 
 @pytest.mark.parametrize("is_noted", [True, False])

@@ -1,4 +1,7 @@
-"""Pre-training from end to end: the script as users launch it, and `pretrain` itself."""
+"""Pre-training from end to end: the script as users launch it, and `pretrain` itself.
+
+Two processes: test_run_mlm_processes.py; a run that is killed: test_run_mlm_resume.py.
+"""
 
 import json
 import os
@@ -20,7 +23,6 @@ SCRIPT = Path(__file__).parents[1] / "training" / "run_mlm.py"
 BY_PATH = ["accelerate", "launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no",
            "--dynamo_backend=no", "--cpu", str(SCRIPT)]  # fmt: skip
 AS_MODULE = [*BY_PATH[:-1], "-m", "omics_transformers.training.run_mlm"]
-TWO_PROCESSES = ["torchrun", "--nproc-per-node=2", "--standalone", str(SCRIPT)]
 TINY = {
     "hidden_size": 32,
     "num_hidden_layers": 1,
@@ -68,13 +70,6 @@ def run_here(corpus: Path, output: Path, **changes: Any) -> dict[str, Any]:
     return pretrain(*arguments)
 
 
-def assert_same_weights(first: Path, second: Path) -> None:
-    expected, found = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), name
-
-
 @pytest.mark.parametrize("command", [BY_PATH, AS_MODULE], ids=["by path", "as module"])
 def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_corpus: Path, command: list[str]) -> None:
     output = tmp_path / "model"
@@ -97,32 +92,6 @@ def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_corpus:
     card = (output / "README.md").read_text()
     assert "192 cells of 4 donors" in card and "perplexity" in card
     assert not list(output.glob("*.bin"))
-
-
-def test_two_processes_stop_and_resume_to_the_weights_of_an_unbroken_run(tmp_path: Path, toy_corpus: Path) -> None:
-    """In the middle of the second epoch (6 steps each), where accelerate alone would keep the first one's order."""
-    changes = {"max_steps": 10, "save_steps": 8, "donor_column": "donor", "variant_encoding": "difference"}
-    unbroken = launch(TWO_PROCESSES, toy_corpus, tmp_path / "unbroken", **changes)
-    assert unbroken.returncode == 0, unbroken.stderr[-3000:]
-    assert '"processes": 2' in unbroken.stderr
-    stopped = tmp_path / "stopped"
-    stopped.mkdir()
-    (tmp_path / "unbroken" / "checkpoint-8").rename(stopped / "checkpoint-8")
-    resumed = launch(TWO_PROCESSES, toy_corpus, stopped, **changes, resume=True)
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert "resuming from" in resumed.stderr
-    assert_same_weights(tmp_path / "unbroken", stopped)
-    expected, found = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("unbroken", "stopped"))
-    assert found["held_out"] == expected["held_out"]
-
-
-def test_one_and_two_processes_report_the_same_evaluation(tmp_path: Path, toy_corpus: Path) -> None:
-    """Untrained, the same model on the same masks: 48 held-out cells in uneven batches."""
-    changes = {"max_steps": 1, "learning_rate": 0.0, "per_device_eval_batch_size": 5}
-    two = launch(TWO_PROCESSES, toy_corpus, tmp_path / "two", **changes)
-    assert two.returncode == 0, two.stderr[-3000:]
-    found = json.loads((tmp_path / "two" / "metrics.json").read_text())["held_out"]
-    assert found == pytest.approx(run_here(toy_corpus, tmp_path / "one", **changes)["held_out"], rel=1e-5)
 
 
 @pytest.mark.parametrize(

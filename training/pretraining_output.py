@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,14 @@ def require_fresh_or_resumed(output_dir: str | None, *, resume: bool) -> Path:
     return folder
 
 
-def last_whole_checkpoint(output_dir: Path) -> Path | None:
+def last_whole_checkpoint(output_dir: Path, *, required: Sequence[str] = ()) -> Path | None:
     """The newest checkpoint with all it takes to resume; half ones, of a killed run or a full disk, are passed over.
 
-    Whole is what has the random states of all processes that saved it, which need not be as many as those that resume.
+    Whole is what has the random states of all processes that saved it, which need not be as many as those that resume;
+    and files of the names `required`, which callbacks write last.
     """
     for folder in sorted((path for path in output_dir.iterdir() if _step(path) is not None), key=_step, reverse=True):
-        lacking = _lacking(folder)
+        lacking = _lacking(folder, required)
         if not lacking:
             return folder
         logger.warning("%s is not a whole checkpoint (no %s), and is passed over", folder, ", ".join(lacking))
@@ -124,10 +125,10 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _lacking(checkpoint: Path) -> list[str]:
+def _lacking(checkpoint: Path, required: Sequence[str]) -> list[str]:
     """What a checkpoint should have and has not: trainer_state.json is the last that the main process writes."""
     state = _trainer_state(checkpoint)
-    expected = [CONFIG, *_random_states(_processes_of(checkpoint, state))]
+    expected = [CONFIG, *_random_states(_processes_of(checkpoint, state)), *required]
     lacking = [name for name in expected if not (checkpoint / name).is_file()]
     return lacking if state is not None else [*lacking, "whole trainer_state.json"]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +51,20 @@ def is_resumed(arguments: Any) -> bool:
     return arguments.resume or arguments.resume_from_checkpoint is not None
 
 
-def checkpoint_to_resume(arguments: Any, output_dir: Path, config: PretrainedConfig) -> Path | None:
+def checkpoint_to_resume(
+    arguments: Any, output_dir: Path, config: PretrainedConfig, *, required: Sequence[str] = ()
+) -> Path | None:
     """The checkpoint to go on from: the one that was named, or the last whole one, if the run is resumed at all.
 
-    It may be of another number of processes; what that changes is logged.
+    It may be of another number of processes; what that changes is logged. Files of the names `required` belong to a
+    whole one too.
 
     Raises:
         ValueError: where the checkpoint is of another model.
     """
     checkpoint = Path(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
     if checkpoint is None and arguments.resume:
-        checkpoint = last_whole_checkpoint(output_dir)
+        checkpoint = last_whole_checkpoint(output_dir, required=required)
         logger.info("resuming from %s", checkpoint or f"the start: {output_dir} has no whole checkpoint")
     if checkpoint is not None:
         require_same_model(checkpoint, config)
