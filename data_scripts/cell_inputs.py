@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .count_files import CountFile, open_counts
+from .count_files import CountFile, located, open_counts
 from .count_matrices import SpooledRows
 from .gene_identifiers import NOT_GENE_EXPRESSION, ResolvedGenes, resolve_genes
 from .rank_values import NOT_A_GENE, NOT_IN_VOCABULARY, require_counts
-from .soma_experiments import is_uri
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class OpenInputs:
 
     def get(self, path: Path) -> CountFile:
         if path not in self._files:
-            self._files[path] = self.reading.open(path if is_uri(path) else self._folder / path)
+            self._files[path] = self.reading.open(located(path, self._folder))
             if len(self._files) > self._capacity:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)

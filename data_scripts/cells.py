@@ -68,7 +68,8 @@ def build_cells(
     """Writes the rank tokens of all `inputs` to the folder `output`, rows in the inputs' order.
 
     Args:
-        inputs: .h5ad, .h5mu, 10x .h5 files and 10x mtx folders.
+        inputs: .h5ad, .h5mu, 10x .h5 files, 10x mtx folders and SOMA experiments: a folder, a URI, or
+            census:2025-01-30/homo_sapiens for the CELLxGENE Census (`soma_input` and `census_input` add a filter).
         output: folder to make: data/*.parquet (input_ids, length, cell_id, carried columns), token_dictionary.json,
             gene_medians.json, gene_symbols.json, report.json, dropped_cells.tsv, README.md.
         token_dictionary: token -> id, as a mapping, .json or .json.gz; without it, derived: special tokens, then genes
@@ -76,7 +77,8 @@ def build_cells(
         gene_medians: gene id -> non-zero median of counts / total * 10,000; without it, derived from the kept cells.
         gene_symbols: symbol -> gene id, for inputs named by symbols.
         gene_id_column: column of the genes' table that names them ("index" for its index); without it, the best one.
-        layer, use_raw, modality: which matrix of .h5ad and .h5mu holds the counts.
+        layer, use_raw, modality: which matrix of .h5ad and .h5mu holds the counts; in a SOMA experiment layer (default
+            raw) and modality choose X and measurement.
         minimum_genes: least number of vocabulary genes with a count that a kept cell has.
         exclude: pandas query on obs of the cells left out, e.g. "disease == 'cancer' or filter_pass == 0".
         obs_columns: obs columns carried along.

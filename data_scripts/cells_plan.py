@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from .cell_inputs import CellInput, InputReading, OpenInputs, genes_of_columns, read_cells, scan_inputs
+from .count_files import FORMATS, input_files
 from .gene_identifiers import read_gene_symbols, read_json
 from .gene_medians import NonZeroMedians
 from .gene_ranking import (
@@ -30,6 +31,7 @@ from .gene_ranking import (
 )
 from .rank_token_folder import RankTokenFolder
 from .rank_token_shards import ShardJob
+from .soma_addresses import is_uri
 
 MINIMUM_GENES = 7
 MAX_LENGTH = 2048
@@ -159,7 +161,7 @@ def input_paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
     """The inputs as a list of paths; ValueError where there is none."""
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
     if not paths:
-        raise ValueError("no input is given; expected one or more .h5ad, .h5mu, 10x .h5 files or 10x mtx folders")
+        raise ValueError(f"no input is given; expected one or more of {FORMATS}")
     return paths
 
 
@@ -177,7 +179,7 @@ def read_tables(
 
 
 def fingerprint(paths: Sequence[Path], settings: CellsSettings, tables: Tables) -> dict[str, Any]:
-    """What a resumed build must agree in: settings, tables, and size and time of every input file."""
+    """What a resumed build must agree in: settings, tables, and size and time of every input's files."""
     values = dataclasses.asdict(settings)
     reading = values.pop("reading")
     hashes = {
@@ -235,8 +237,5 @@ def _common_schema(inputs: Sequence[CellInput]) -> pa.Schema:
 
 
 def _file_state(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    state = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-    return {"path": str(path.resolve()), "files": state}
+    state = [(name, one.stat().st_size, one.stat().st_mtime_ns) for name, one in input_files(path).items()]
+    return {"path": str(path if is_uri(path) else path.resolve()), "files": state}

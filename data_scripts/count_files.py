@@ -19,7 +19,8 @@ import scipy.sparse as sp
 
 from .count_matrices import CompressedRows, CountMatrix, DenseRows, SpooledRows, column_entries
 from .matrix_market import open_matrix_folder
-from .soma_experiments import SomaAddress, is_uri, open_experiment, soma_address
+from .soma_addresses import SomaAddress, is_uri, soma_address
+from .soma_experiments import open_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -131,14 +132,19 @@ def open_counts(
         raise
 
 
+def located(path: Path, folder: Path) -> Path:
+    """The path as a process elsewhere finds it: one that is not absolute, nor a URI, lies in `folder`."""
+    return path if is_uri(path) else folder / path
+
+
 def input_files(path: Path) -> dict[str, Path]:
-    """The files that an input consists of, by their names in it; none where it is read from a URI.
+    """The files that an input consists of, by their names in it; none where it is read over the network.
 
     FileNotFoundError where it does not exist.
     """
-    if is_uri(path):
-        return {}
     address = soma_address(path)
+    if address is not None and address.is_remote:
+        return {}
     base = path if address is None else Path(address.location)
     if not base.exists():
         raise FileNotFoundError(f"{base} does not exist")

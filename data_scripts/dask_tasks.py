@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from .cell_inputs import CellInput, OpenInputs
 from .cells_plan import AnnotatedInput, CellsPlan, Shard
+from .count_files import input_files, located
 from .dask_cluster import SHARED_FILES, VERSIONS, require_equal_versions
 from .gene_identifiers import ResolvedGenes
 from .gene_medians import MedianBounds, ValueHistogram, ValuesWithin, value_histogram, values_within
@@ -99,17 +100,19 @@ class _Reader:
         """The job of a shard, its input's annotation read here."""
         key = shared.key, part.label
         if self._annotated is None or self._annotated[0] != key:
-            self._require_same_input(shared.folder / part.path, part.n_bytes)
+            self._require_same_input(located(part.path, shared.folder), part.n_bytes)
             one = CellInput(part.path, part.label, part.source, part.n_cells, genes, part.schema)
             self._annotated = key, shared.plan.annotated(one, self.opened)
         return shared.plan.job(part.shard, self._annotated[1])
 
     def _require_same_input(self, path: Path, n_bytes: int) -> None:
-        if not path.exists():
-            raise FileNotFoundError(f"Dask worker {_address()} does not see {path}: {SHARED_FILES}")
-        if bytes_of_input(path) != n_bytes:
+        try:
+            found = bytes_of_input(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"Dask worker {_address()} does not see {path}: {SHARED_FILES}") from error
+        if found != n_bytes:
             raise ValueError(
-                f"Dask worker {_address()} sees another {path}, of {bytes_of_input(path)} bytes instead of {n_bytes}: "
+                f"Dask worker {_address()} sees another {path}, of {found} bytes instead of {n_bytes}: "
                 f"{SHARED_FILES}, and must not change during a build"
             )
 
@@ -150,4 +153,5 @@ def _address() -> str:
 
 
 def bytes_of_input(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+    """Of all its files; 0 where it is read over the network."""
+    return sum(file.stat().st_size for file in input_files(path).values())

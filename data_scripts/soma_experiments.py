@@ -2,42 +2,28 @@
 
 Data model: https://github.com/single-cell-data/SOMA/blob/main/abstract_specification.md. The Census:
 https://chanzuckerberg.github.io/cellxgene-census/cellxgene_census_docsite_data_release_info.html.
-An experiment is named by its folder, its URI (s3://, gs://, azure://, tiledb://, file://) or census:VERSION/ORGANISM.
-After `?obs_value_filter=` may follow the condition that its cells meet: TileDB reads the annotation of those alone.
-Joinids need not be consecutive; memory holds one range of counts at a time, and 8 bytes a cell where there are gaps.
+TileDB applies an address's filter and reads only the needed columns of obs. Joinids need not be consecutive; memory
+holds one range of counts at a time, and 8 bytes a cell where there are gaps.
 """
 
 import importlib
 import logging
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
+from .soma_addresses import CENSUS, SomaAddress, census_input
+
 logger = logging.getLogger(__name__)
 
-FILTER_MARK = "?obs_value_filter="
-CENSUS = "census:"
 BUFFER_BYTES = 64 * 2**20  # of one column, that TileDB fills at a time; its default, a gigabyte, is too much a thread
 JOINID = "soma_joinid"
 CELL_NAME = "obs_id"  # the columns that name cells and genes, as tiledbsoma.io writes them; the Census has one of genes
 GENE_NAMES = ("var_id", "feature_id")
-
-_SCHEME = re.compile(r"^(s3|gs|gcs|azure|tiledb|file):/+")  # a Path keeps only one of the two slashes
-_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-
-class SomaAddress(NamedTuple):
-    """Where an experiment lies, and the condition on obs that its cells meet."""
-
-    location: str  # folder, URI, or census:VERSION/ORGANISM
-    obs_value_filter: str | None
 
 
 class SomaExperiment(NamedTuple):
@@ -49,57 +35,6 @@ class SomaExperiment(NamedTuple):
     obs_columns: tuple[str, ...]  # all there are, read or not
     matrix_name: str
     other_matrices: tuple[str, ...]
-
-
-def census_input(census_version: str, organism: str, *, obs_value_filter: str | None = None) -> Path:
-    """The cells of one organism of a dated release of the Census, as an input of `build_cells`.
-
-    Args:
-        census_version: date of the release, e.g. "2025-01-30"; `cellxgene_census.get_census_version_directory` has all.
-        organism: as the Census names it, e.g. "homo_sapiens"; "Homo sapiens" is the same.
-        obs_value_filter: condition on obs, e.g. "is_primary_data == True and tissue_general == 'heart'".
-
-    Raises:
-        ValueError: where the version is no date, for "stable" and "latest" become other cells in time.
-    """
-    if not _VERSION.fullmatch(census_version):
-        raise ValueError(
-            f"census_version is {census_version!r}; expected the date of a release, e.g. '2025-01-30', so that the "
-            "same cells are built again: cellxgene_census.get_census_version_directory() lists them"
-        )
-    name = "_".join(organism.lower().split())
-    if not re.fullmatch(r"\w+", name):
-        raise ValueError(f"organism is {organism!r}; expected its name in the Census, e.g. 'homo_sapiens'")
-    return soma_input(f"{CENSUS}{census_version}/{name}", obs_value_filter=obs_value_filter)
-
-
-def soma_input(location: str | Path, *, obs_value_filter: str | None = None) -> Path:
-    """An experiment's folder or URI, as an input of `build_cells`; with the filter, of the cells that meet it alone."""
-    if obs_value_filter is None:
-        return Path(location)
-    return Path(f"{location}{FILTER_MARK}{quote(obs_value_filter, safe=' =!<>()[],&|')}")
-
-
-def soma_address(path: Path) -> SomaAddress | None:
-    """What `soma_input` or a user wrote; None where the path is no SOMA experiment. Nothing is opened."""
-    location, mark, condition = str(path).partition(FILTER_MARK)
-    obs_value_filter = unquote(condition) if mark else None
-    scheme = _SCHEME.match(location)
-    if scheme:
-        rest = location[scheme.end() :]
-        return SomaAddress(f"/{rest}" if scheme[1] == "file" else f"{scheme[1]}://{rest}", obs_value_filter)
-    if location.startswith(CENSUS) or mark or is_tiledb_group(Path(location)):
-        return SomaAddress(location, obs_value_filter)
-    return None
-
-
-def is_uri(path: Path) -> bool:
-    """True where the path is no path of this machine's folders, and means the same wherever the process is."""
-    return _SCHEME.match(str(path)) is not None or str(path).startswith(CENSUS)
-
-
-def is_tiledb_group(folder: Path) -> bool:
-    return (folder / "__group").is_dir() or (folder / "__tiledb_group.tdb").is_file()
 
 
 def open_experiment(

@@ -3,10 +3,8 @@
 import importlib.util
 import json
 import shutil
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -17,7 +15,7 @@ import scipy.sparse as sp
 from omics_transformers.data_scripts.cell_inputs import InputReading, OpenInputs, read_cells, scan_inputs
 from omics_transformers.data_scripts.cells import build_cells
 from omics_transformers.data_scripts.count_files import input_files, open_counts
-from omics_transformers.data_scripts.soma_experiments import SomaAddress, census_input, soma_address, soma_input
+from omics_transformers.data_scripts.soma_addresses import soma_input
 
 needs_soma = pytest.mark.skipif(
     importlib.util.find_spec("tiledbsoma") is None, reason="tiledbsoma is not installed: the extra census"
@@ -195,22 +193,6 @@ def test_places_without_an_experiment_and_filters_that_fail_are_named(experiment
         open_counts(soma_input(experiment, obs_value_filter="cell_type == 1"))
 
 
-def test_addresses_survive_being_paths():
-    condition = "tissue == 'heart/left' and is_primary_data == True"
-    for location in (
-        "s3://bucket/folder/cells",
-        "gs://b/c",
-        "tiledb://workspace/cells",
-        "census:2025-01-30/mus_musculus",
-    ):
-        assert soma_address(soma_input(location, obs_value_filter=condition)) == SomaAddress(location, condition)
-        assert soma_address(Path(location)) == SomaAddress(location, None)
-        assert input_files(Path(location)) == {}
-    assert soma_address(Path("file:///data/cells")) == SomaAddress("/data/cells", None)
-    assert soma_address(Path("cells.h5ad")) is None
-    assert soma_input("cells", obs_value_filter=condition).name.startswith("cells?obs_value_filter=tissue == ")
-
-
 @needs_soma
 def test_an_experiment_consists_of_all_its_files(experiment):
     names = set(input_files(soma_input(experiment, obs_value_filter="age < 3")))
@@ -222,14 +204,15 @@ def test_an_experiment_consists_of_all_its_files(experiment):
     assert any(name.startswith("ms/RNA/X/raw/") for name in names)
 
 
-def test_the_census_is_named_by_date_and_organism(monkeypatch):
-    assert census_input("2025-01-30", "Homo sapiens") == Path("census:2025-01-30/homo_sapiens")
-    with pytest.raises(ValueError, match=r"census_version is 'stable'; expected the date.*_directory\(\)"):
-        census_input("stable", "homo_sapiens")
-    with pytest.raises(ValueError, match="organism is 'homo/sapiens'; expected its name"):
-        census_input("2025-01-30", "homo/sapiens")
-    with pytest.raises(ValueError, match=r"organism is ''; expected"):
-        open_counts("census:2025-01-30")
-    monkeypatch.setitem(sys.modules, "cellxgene_census", None)
-    with pytest.raises(ImportError, match=r"cellxgene_census cannot be imported.*omics-transformers\[census\]"):
-        open_counts(census_input("2025-01-30", "homo_sapiens"))
+@needs_soma
+def test_a_filter_and_the_cells_left_out_are_accounted_for_apart(cells, experiment, tmp_path):
+    condition = "tissue == 'heart'"
+    report = build_cells(
+        soma_input(experiment, obs_value_filter=condition), tmp_path / "out", exclude="disease == 'cancer'"
+    )
+    heart = cells.obs[cells.obs["tissue"] == "heart"]
+    assert report.n_cells == len(heart)
+    assert report.dropped["excluded by the obs query"] == (heart["disease"] == "cancer").sum()
+    (state,) = json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["inputs"]
+    assert state["path"].endswith(f"cells.soma?obs_value_filter={condition}")
+    assert {name for name, *_ in state["files"]} == set(input_files(experiment))
