@@ -8,6 +8,8 @@ import torch
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 
+# Inductor imports parts of torch that it calls outdated itself.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 VOCABULARY, FEATURES = 40, 12
 
 
