@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=200_000)
     parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--counts", type=int, default=1000, help="Median counts a cell.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "build_cells_dask.json")
@@ -51,7 +52,7 @@ def main() -> None:
         print(json.dumps(measure(options.measure[0], Path(options.measure[1]))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        genes_a_cell = simulate(Path(folder), options.cells, options.files, options.seed)
+        genes_a_cell = simulate(Path(folder), options.cells, options.files, options.counts, options.seed)
         rounds: dict[str, list[dict[str, Any]]] = {build: [] for build in WORKERS}
         for number in range(options.rounds):
             for build in WORKERS:
@@ -62,7 +63,7 @@ def main() -> None:
     write_results(rounds, genes_a_cell, options)
 
 
-def simulate(folder: Path, n_cells: int, n_files: int, seed: int) -> float:
+def simulate(folder: Path, n_cells: int, n_files: int, n_counts: int, seed: int) -> float:
     """Writes the files, gzip-compressed as anndata does, and returns the mean number of genes a cell."""
     rng = np.random.default_rng(seed)
     frequencies = rng.lognormal(0, 2.5, N_GENES)
@@ -70,7 +71,7 @@ def simulate(folder: Path, n_cells: int, n_files: int, seed: int) -> float:
     names = [f"ENSG{number:011d}" for number in rng.permutation(N_GENES)]
     n_stored = 0
     for number, cells in enumerate(np.array_split(np.arange(n_cells), n_files)):
-        totals = rng.lognormal(np.log(1000), 0.45, len(cells)).astype(int)
+        totals = rng.lognormal(np.log(n_counts), 0.45, len(cells)).astype(int)
         rows = np.repeat(np.arange(len(cells)), totals)
         columns = drawn[rng.integers(0, len(drawn), len(rows))]
         counts = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), (len(cells), N_GENES))

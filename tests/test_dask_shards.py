@@ -112,6 +112,7 @@ def test_the_bytes_are_the_serial_ones_though_a_worker_is_killed_in_the_middle(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_medians_survive_the_loss_of_all_workers_between_two_passes(inputs, serial, client, tmp_path, monkeypatch):
     passes = dask_shards.medians_by_passes
 

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omics_transformers.data_scripts.gene_medians import NonZeroMedians, non_zero_medians
+from omics_transformers.data_scripts.gene_medians import (
+    NonZeroMedians,
+    medians_by_passes,
+    merged_histograms,
+    non_zero_medians,
+    value_histogram,
+    values_within,
+)
 from omics_transformers.data_scripts.rank_values import CellValues
 
 
@@ -61,3 +68,30 @@ def test_medians_survive_json_to_the_last_bit():
     again = NonZeroMedians.from_json(medians.to_json())
     np.testing.assert_array_equal(again.medians, medians.medians)
     np.testing.assert_array_equal(again.n_cells, medians.n_cells)
+
+
+@pytest.mark.parity
+@given(seed=st.integers(0, 2**32 - 1), n_parts=st.integers(1, 6), values_in_memory=st.sampled_from([1, 20, 10**6]))
+@settings(deadline=None, max_examples=30)
+def test_parts_on_many_machines_give_the_medians_of_the_whole(seed, n_parts, values_in_memory):
+    rng = np.random.default_rng(seed)
+    chunks = []
+    for n_values in rng.integers(0, 300, n_parts):
+        values = np.round(np.minimum(rng.lognormal(1, 2, n_values), 10_000), int(rng.integers(1, 9))) + 1e-3
+        chunks.append(CellValues(rng.integers(0, 4, n_values).astype(np.int32), values))
+    whole = non_zero_medians(lambda: chunks, 5, values_in_memory=values_in_memory)
+
+    def count(bounds):
+        parts = [value_histogram([chunk], bounds) for chunk in chunks]
+        kept = [part.bins.copy() for part in parts]
+        total = merged_histograms([merged_histograms(parts[:2]), *(merged_histograms([part]) for part in parts[2:])])
+        for part, bins in zip(parts, kept, strict=True):
+            np.testing.assert_array_equal(part.bins, bins)  # Dask may use a part again
+        return total
+
+    def collect(bounds):
+        return [values_within([chunk], bounds) for chunk in reversed(chunks)]
+
+    found = medians_by_passes(count, collect, 5, values_in_memory=values_in_memory)
+    np.testing.assert_array_equal(found.medians, whole.medians)
+    np.testing.assert_array_equal(found.n_cells, whole.n_cells)
