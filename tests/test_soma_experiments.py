@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -196,6 +197,7 @@ def test_places_without_an_experiment_and_filters_that_fail_are_named(experiment
 @needs_soma
 def test_an_experiment_consists_of_all_its_files(experiment):
     names = set(input_files(soma_input(experiment, obs_value_filter="age < 3")))
+    assert set(input_files(Path(f"file://{experiment}"))) == names
     assert (
         names
         == set(input_files(experiment))
