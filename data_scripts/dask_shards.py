@@ -201,7 +201,7 @@ class DaskShards:
                 seen = asked if self._n_workers() else seen
                 if asked - seen > NO_WORKERS_SECONDS:
                     raise ConnectionError(
-                        f"the Dask scheduler {self._client.scheduler.address} has had no workers for "
+                        f"the Dask scheduler {getattr(self._client.scheduler, 'address', '')} has had no workers for "
                         f"{asked - seen:.0f} s. Finished shards are kept: start workers, then run the same build again"
                     )
 
