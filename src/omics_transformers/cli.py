@@ -125,7 +125,13 @@ def simulate(
 
 @build.command("cells")
 def build_cells_command(
-    inputs: Annotated[list[Path], typer.Argument(help=".h5ad, .h5mu, 10x .h5 files or 10x mtx folders.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help=".h5ad, .h5mu, 10x .h5 files, 10x mtx folders, SOMA experiments (folder or URI), or "
+            "census:2025-01-30/homo_sapiens."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     token_dictionary: Annotated[
         Path | None, typer.Option(help="JSON of gene id: token id; derived without it.")
@@ -137,9 +143,9 @@ def build_cells_command(
     gene_id_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene ids; found without it.")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with the raw counts; X without it.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with the raw counts; X without it (SOMA: raw).")] = None,
     use_raw: Annotated[bool, typer.Option("--use-raw", help="Take counts from .raw.")] = False,
-    modality: Annotated[str, typer.Option(help="Modality of .h5mu files.")] = "rna",
+    modality: Annotated[str, typer.Option(help="Modality of .h5mu files, measurement of SOMA experiments.")] = "rna",
     minimum_genes: Annotated[int | None, typer.Option(help="Fewest expressed vocabulary genes of a kept cell.")] = None,
     exclude: Annotated[
         str | None, typer.Option(help="Query on obs of cells to leave out: \"disease == 'cancer'\".")
