@@ -168,6 +168,20 @@ def test_evaluation_is_the_cell_models_own_on_the_table_as_it_is(make: Any) -> N
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
+def test_norms_of_processes_that_train_together_become_plain_ones(make: Any) -> None:
+    """enformer_pytorch makes the synchronised kind where a process group is there."""
+    plain = make()
+    encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(make().dna_encoder)
+    module = BioDTAWithDNAEncoder(plain.model, encoder, plain.windows)
+    kinds = {type(part) for part in module.modules()}
+    assert torch.nn.BatchNorm1d in kinds and torch.nn.SyncBatchNorm not in kinds
+    codes = module.windows.codes(np.array([2, 9]))
+    torch.testing.assert_close(module.encode(codes), plain.encode(codes))
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, parameter in plain.named_parameters() if parameter.requires_grad}
+    assert module.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_all_genes_are_encoded_at_the_end_and_the_statistics_stay(make: Any) -> None:
     module = make()
     mean = module.table.mean.clone()

@@ -84,6 +84,7 @@ class BioDTAWithDNAEncoder(nn.Module):
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
         base_vectors = torch.eye(UNKNOWN_BASE + 1, 4)  # N is all zero
         self.register_buffer("base_vectors", base_vectors, persistent=False)
+        _replace_synchronised_norms(self.dna_encoder)
         self._check()
         self._freeze_unused()
         self.train(self.training)
@@ -237,3 +238,18 @@ def _checkpointed(function: Callable[[torch.Tensor], torch.Tensor], states: torc
     recomputed = checkpoint(function, states, use_reentrant=False, preserve_rng_state=False)
     assert isinstance(recomputed, torch.Tensor)
     return recomputed
+
+
+def _replace_synchronised_norms(encoder: nn.Module) -> None:
+    """enformer_pytorch takes SyncBatchNorm where processes train together, and torch refuses to train it on a CPU.
+
+    With fixed statistics there is nothing to synchronise, and the plain kind has the same weights.
+    """
+    for module in list(encoder.modules()):
+        for name, norm in list(module.named_children()):
+            if isinstance(norm, nn.SyncBatchNorm):
+                plain = nn.BatchNorm1d(norm.num_features, eps=norm.eps, momentum=norm.momentum, device="meta")
+                plain.weight, plain.bias = norm.weight, norm.bias  # the same parameters, trained or not
+                plain.running_mean, plain.running_var = norm.running_mean, norm.running_var
+                plain.num_batches_tracked = norm.num_batches_tracked
+                setattr(module, name, plain)
