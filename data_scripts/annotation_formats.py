@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -53,7 +54,7 @@ def read_annotation(path: Path, *, tss_choice: str, table_coordinates: str) -> t
         rows, has_one_tss = _READERS[annotation_format](path), False
     if not rows:
         raise ValueError(f"{path} ({annotation_format}) holds no gene or transcript")
-    table = pd.DataFrame([{name: getattr(row, name) for name in Transcript.__slots__} for row in rows])
+    table = pd.DataFrame({name: list(map(attrgetter(name), rows)) for name in Transcript.__slots__})
     table["gene_is_coding"] = table["gene_is_coding"].astype(object)
     is_stranded = table["strand"].isin(["+", "-"])
     report = {"format": annotation_format, "transcripts": len(table), "has_one_tss": has_one_tss}
@@ -94,9 +95,10 @@ def tabbed_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with opener(path, "rt", encoding="utf-8") as text:
             for number, line in enumerate(text, 1):
-                if line.startswith("##FASTA"):
-                    return
-                if line.strip() and not line.startswith("#"):
+                if line.startswith("#"):
+                    if line.startswith("##FASTA"):
+                        return
+                elif not line.isspace():
                     yield number, line.rstrip("\r\n").split("\t")
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged, truncated or not text: {error}") from error
@@ -228,14 +230,17 @@ def _read_genepred(path: Path) -> list[Transcript]:
         try:
             name, contig, strand = columns[:3]
             start, end, cds_start, cds_end = map(int, columns[3:7])
-            exons = zip(columns[8].split(","), columns[9].split(","), strict=True)
-            exonic_bases = sum(int(last) - int(first) for first, last in exons if first)
+            firsts, lasts = ([*map(int, filter(None, columns[place].split(",")))] for place in (8, 9))
+            if len(firsts) != len(lasts):
+                raise ValueError(f"{len(firsts)} exons begin and {len(lasts)} end")
         except (ValueError, IndexError) as error:
             raise ValueError(f"{path}, line {number}: not a line of genePred ({error})") from error
         symbol = columns[11] if len(columns) > 11 else (leading if not leading.isdigit() else "")
         gene = symbol or name
         transcripts.append(
-            Transcript(gene, gene, contig, strand, start, end, cds_start < cds_end, exonic_bases=exonic_bases)
+            Transcript(
+                gene, gene, contig, strand, start, end, cds_start < cds_end, exonic_bases=sum(lasts) - sum(firsts)
+            )
         )
     return transcripts
 
