@@ -364,6 +364,23 @@ class BioDTAModel(BioDTAPreTrainedModel):
             )
 
 
+class VocabularyDecoder(nn.Linear):
+    """The head's last layer, which gives logits, or with targets the loss without holding all of them.
+
+    The loss is a call of the layer, and not only of its weights: FSDP gathers weights where a layer is called.
+    """
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        divisor: torch.Tensor | float | None = None,
+    ) -> torch.Tensor:
+        if targets is None:
+            return super().forward(hidden)
+        return chunked_linear_cross_entropy(hidden, self.weight, self.bias, targets, divisor=divisor)
+
+
 class BioDTAForMaskedLM(BioDTAPreTrainedModel):
     """Bio-DTA with the head that names the masked genes."""
 
@@ -376,6 +393,7 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
         super().__init__(config)
         self.bert = BioDTAModel(config)
         self.cls = BertOnlyMLMHead(config)
+        self.cls.predictions.decoder.__class__ = VocabularyDecoder  # the same layer: no second draw of its weights
         if not config.tie_word_embeddings:
             # BERT's second copy of the bias takes no part unless tied, and distributed training refuses such
             # parameters.
@@ -456,10 +474,7 @@ class BioDTAForMaskedLM(BioDTAPreTrainedModel):
         self, hidden: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
         head = self.cls.predictions
-        hidden = head.transform(hidden)
-        return chunked_linear_cross_entropy(
-            hidden, head.decoder.weight, head.decoder.bias, targets, divisor=num_items_in_batch
-        )
+        return head.decoder(head.transform(hidden), targets=targets, divisor=num_items_in_batch)
 
 
 def _distinct_tokens(

@@ -98,6 +98,9 @@ class PretrainingArguments(TrainingArguments):
     per_device_eval_batch_size: int = _option(32, "held-out cells a step and process")
     num_train_epochs: float = _option(3.0, "passes over the cells")
     save_total_limit: int | None = _option(2, "checkpoints to keep")
+    ddp_broadcast_buffers: bool | None = _option(
+        False, "send buffers to all processes each step; they are the DNA features, alike on all, and large"
+    )
     resume: bool = _option(False, "go on from the last whole checkpoint in output_dir, if there is one")
     peak_tflops: float | None = _option(
         None, "dense peak of a device in TFLOP/s, by which utilisation is told; by the device's name where it is known"

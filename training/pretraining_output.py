@@ -104,6 +104,8 @@ def write_whole(output_dir: Path, write: Callable[[Path], None], *, is_main_proc
     for name in _WEIGHTS:
         (output_dir / name).unlink(missing_ok=True)
     for path in sorted(staged.iterdir(), key=lambda path: path.name in _WEIGHTS):
+        if path.is_dir():
+            shutil.rmtree(output_dir / path.name, ignore_errors=True)
         path.replace(output_dir / path.name)
     staged.rmdir()
 

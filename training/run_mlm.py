@@ -16,23 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerState, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import set_seed
 
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.training.collators import MaskedGeneCollator
 from omics_transformers.training.dna_encoder_arguments import DNAEncoderArguments
-from omics_transformers.training.dna_encoder_setup import with_dna_encoder
 from omics_transformers.training.end_to_end_dna import BioDTAWithDNAEncoder
 from omics_transformers.training.end_to_end_output import TunedDNAEncoder
 from omics_transformers.training.end_to_end_trainer import EndToEndTrainer, require_same_dna_encoder
 from omics_transformers.training.gene_frequency_baseline import gene_frequency_perplexities
-from omics_transformers.training.interruption import SaveAtInterrupt
 from omics_transformers.training.model_card import write_model_card
-from omics_transformers.training.model_flops import ModelFlopsCallback
-from omics_transformers.training.packed_cells import PackedGeneCollator
-from omics_transformers.training.peak_flops import peak_flops
 from omics_transformers.training.pretraining_arguments import (
     Arguments,
     DataArguments,
@@ -40,13 +34,14 @@ from omics_transformers.training.pretraining_arguments import (
     PretrainingArguments,
     parse_arguments,
 )
-from omics_transformers.training.pretraining_data import PretrainingData, prepare_pretraining_data
+from omics_transformers.training.pretraining_data import PretrainingData
 from omics_transformers.training.pretraining_output import (
     add_perturbation_pipeline,
     require_fresh_or_resumed,
     write_json,
     write_whole,
 )
+from omics_transformers.training.pretraining_setup import make_trainer, read_pretraining_data
 from omics_transformers.training.resumable_run import (
     checkpoint_to_resume,
     is_resumed,
@@ -54,9 +49,9 @@ from omics_transformers.training.resumable_run import (
     settings_of,
     train_until_done_or_stopped,
 )
-from omics_transformers.training.stream_checkpoint import StreamCheckpoint
-from omics_transformers.training.streamed_data import prepare_streamed_data, sampled_training_cells
+from omics_transformers.training.streamed_data import sampled_training_cells
 from omics_transformers.training.streaming_cells import StreamedCells
+from omics_transformers.training.streaming_state import stream_state_path
 from omics_transformers.training.trainer import MaskedGeneTrainer
 
 logger = logging.getLogger("omics_transformers.training.run_mlm")
@@ -84,7 +79,7 @@ def pretrain(
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: for files and settings that do not fit, before training begins.
-        KeyboardInterrupt: after Ctrl-C; with one process a checkpoint has been saved.
+        TrainingInterrupted: a KeyboardInterrupt, after Ctrl-C or SIGTERM; a checkpoint has been saved.
     """
     arguments = (model_arguments, data_arguments, training_arguments, dna_encoder_arguments or DNAEncoderArguments())
     output_dir = require_fresh_or_resumed(training_arguments.output_dir, resume=is_resumed(training_arguments))
@@ -92,11 +87,12 @@ def pretrain(
     set_seed(training_arguments.seed)
     data = read_pretraining_data(*arguments[:3])
     model = make_model(model_arguments, data)
-    checkpoint = checkpoint_to_resume(training_arguments, output_dir, model.config)
+    ranks = range(training_arguments.world_size) if data_arguments.streaming else ()
+    places = [stream_state_path(output_dir, rank).name for rank in ranks]
+    checkpoint = checkpoint_to_resume(training_arguments, output_dir, model.config, required=places)
     require_same_dna_encoder(checkpoint, arguments[3])
-    trainer = _make_trainer(arguments, data, model, checkpoint)
-    if not _is_streamed_to_its_end(trainer, checkpoint):
-        train_until_done_or_stopped(trainer, checkpoint)
+    trainer = make_trainer(arguments, data, model, checkpoint)
+    train_until_done_or_stopped(trainer, checkpoint)
     tuned = None
     if isinstance(trainer, EndToEndTrainer):
         assert data.gene_features is not None
@@ -111,20 +107,6 @@ def _settings_of(arguments: Arguments) -> dict[str, Any]:
     if arguments[3].tune_dna_model != "none":
         settings["dna_encoder"] = dataclasses.asdict(arguments[3])
     return settings
-
-
-def read_pretraining_data(
-    model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: PretrainingArguments
-) -> PretrainingData:
-    """Cells, mapped whole or streamed, with their features and vocabulary."""
-    options: dict[str, Any] = {
-        "reads_dna": model_arguments.adapter_type != "none",
-        "max_length": model_arguments.max_position_embeddings,
-    }
-    if data_arguments.streaming:
-        return prepare_streamed_data(data_arguments, training_arguments, **options)
-    with training_arguments.main_process_first(desc="reading cells"):
-        return prepare_pretraining_data(data_arguments, seed=training_arguments.seed, **options)
 
 
 def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMaskedLM:
@@ -166,77 +148,6 @@ def make_model(arguments: ModelArguments, data: PretrainingData) -> BioDTAForMas
         genes = torch.from_numpy(features.donor_feature_genes).long()
         model.set_variant_scale(data.donor_variants.features, genes)
     return model
-
-
-def _make_trainer(
-    arguments: Arguments, data: PretrainingData, model: BioDTAForMaskedLM, checkpoint: Path | None
-) -> MaskedGeneTrainer:
-    _, data_arguments, training_arguments, dna_encoder_arguments = arguments
-    callbacks: list[TrainerCallback] = [SaveAtInterrupt()]
-    if isinstance(data.training, StreamedCells):
-        training_arguments.ignore_data_skip = True  # the stream itself begins where the checkpoint ended
-        stream_checkpoint = StreamCheckpoint(data.training)
-        if checkpoint is not None:
-            stream_checkpoint.resume(checkpoint)
-        callbacks.append(stream_checkpoint)
-    options: dict[str, Any] = {
-        "args": training_arguments,
-        "data_collator": _make_collator(data_arguments, training_arguments, data),
-        "train_dataset": data.training,
-        "eval_dataset": data.held_out,
-        "processing_class": data.vocabulary.tokenizer(model.config.max_position_embeddings),
-        "megabatch_size": data_arguments.megabatch_size,
-        "token_budget": data_arguments.token_budget,
-        "callbacks": callbacks,
-    }
-    if dna_encoder_arguments.tune_dna_model == "none":
-        trainer = MaskedGeneTrainer(model=model, **options)
-    else:
-        both = with_dna_encoder(
-            model,
-            dna_encoder_arguments,
-            data.gene_features,
-            training_arguments,
-            has_donors=data.donor_variants is not None,
-        )
-        trainer = EndToEndTrainer(model=both, dna_arguments=dna_encoder_arguments, **options)
-    speed = ModelFlopsCallback(model.config, _peak_flops(training_arguments))
-    trainer.callback_handler.callbacks.insert(0, speed)  # first, so that all others see what it adds to the logs
-    return trainer
-
-
-def _peak_flops(arguments: PretrainingArguments) -> float | None:
-    dtype = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else torch.float32
-    return peak_flops(arguments.device, dtype, peak_tflops=arguments.peak_tflops)
-
-
-def _is_streamed_to_its_end(trainer: MaskedGeneTrainer, checkpoint: Path | None) -> bool:
-    """Whether a checkpoint has all steps of a stream; it is then loaded, since the Trainer would take one step more."""
-    if checkpoint is None or not isinstance(trainer.train_dataset, StreamedCells):
-        return False
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if state.global_step < trainer.args.max_steps:
-        return False
-    trainer._load_from_checkpoint(str(checkpoint))
-    trainer.state = state
-    return True
-
-
-def _make_collator(
-    arguments: DataArguments, training_arguments: PretrainingArguments, data: PretrainingData
-) -> MaskedGeneCollator:
-    on_cpu = training_arguments.device.type == "cpu"
-    return (PackedGeneCollator if arguments.packed else MaskedGeneCollator)(
-        vocab_size=len(data.vocabulary),
-        num_special_tokens=data.vocabulary.num_special_tokens,
-        mlm_probability=arguments.mlm_probability,
-        pad_to_multiple_of=arguments.pad_to_multiple_of,
-        seed=training_arguments.seed,
-        donor_variants=data.donor_variants,
-        gather_variants=not on_cpu or training_arguments.dataloader_num_workers > 0,
-        # Found on a GPU, places would make the processor wait for it; found in the model, they would break its graph.
-        precompute_places=not on_cpu or training_arguments.torch_compile,
-    )
 
 
 def _metrics(trainer: MaskedGeneTrainer, data: PretrainingData, arguments: DataArguments) -> dict[str, Any]:

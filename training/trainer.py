@@ -22,6 +22,7 @@ from .masked_gene_data import MaskedGeneDataset
 from .model_flops import ModelFlopsCallback
 from .packed_cells import PackedGeneCollator
 from .samplers import ShuffledLengthGroupedSampler
+from .sharded_precision import keep_inputs_in_float32
 from .streaming_cells import StreamedCells, data_loader
 from .streaming_state import STREAM_PLACE, save_stream_state
 from .token_budget_sampler import TokenBudgetBatchSampler
@@ -62,6 +63,7 @@ class MaskedGeneTrainer(Trainer):
                 f"{self.args.n_gpu} GPUs are visible to one process: start one process a GPU with `accelerate launch` "
                 "or `torchrun`, or show one GPU only with CUDA_VISIBLE_DEVICES"
             )
+        keep_inputs_in_float32(self)
         self.megabatch_size = megabatch_size
         self.token_budget = token_budget
         if not isinstance(self.train_dataset, StreamedCells):
@@ -72,7 +74,7 @@ class MaskedGeneTrainer(Trainer):
         if isinstance(self.train_dataset, StreamedCells):
             return data_loader(  # each process has its own cells: nothing is left for accelerate to share out
                 self.train_dataset,
-                self.data_collator,
+                self.data_collator,  # type: ignore[arg-type]  # transformers' own name for more kinds of collators
                 num_workers=self.args.dataloader_num_workers,
                 pin_memory=self.args.dataloader_pin_memory,
                 prefetch_factor=self.args.dataloader_prefetch_factor,
