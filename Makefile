@@ -13,7 +13,7 @@ demo: .venv/installed
 # A process a core, and a thread a process: threads of several processes on one core wait for each other.
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -12,11 +12,11 @@ from omics_transformers import demo
 
 
 def test_the_demo_runs_from_nothing_to_a_report(tmp_path: Path) -> None:
-    world = {"n_genes": 20, "n_factors": 2, "targets_per_factor": 3, "n_donors": 10, "n_cells": 200}
+    world = {"n_genes": 20, "n_factors": 1, "targets_per_factor": 3, "n_donors": 6, "n_cells": 200}
     text = demo.run_demo(tmp_path / "demo", seed=1, max_steps=3, world=world)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert set(summary["models"]) == set(demo.MODELS)
-    assert all(len(rows) == 2 and row["genes"] == 19 for rows in summary["models"].values() for row in rows)
+    assert all(len(rows) == 1 and row["genes"] == 19 for rows in summary["models"].values() for row in rows)
     assert "by chance" in text and "found" in text
     report = Path(text.rsplit(": ", 1)[1])
     assert report.is_file()
@@ -36,6 +36,14 @@ def test_the_score_counts_targets_among_as_many_genes_that_move_most(tmp_path: P
         "found": 2,
         "average_precision": 0.722,
     }  # (1 + 2/3 + 1/2) / 3
+
+
+def test_the_report_is_that_of_the_factor_with_most_targets_found(tmp_path: Path) -> None:
+    common = {"genes": 19, "targets": 3, "average_precision": 0.5}
+    rows = [{**common, "factor": factor, "found": found} for factor, found in (("A", 1), ("B", 2), ("C", 0))]
+    text = demo._describe(tmp_path, {"seconds": 1, "models": dict.fromkeys(demo.MODELS, rows)})
+    assert text.count("3 of 9 found, 1.4 by chance") == len(demo.MODELS)
+    assert text.endswith(f"Report of B, 2 of 3 targets found: {tmp_path / 'perturbed/over-donors/B/report.html'}")
 
 
 def test_chance_is_that_of_random_draws() -> None:

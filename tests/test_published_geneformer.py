@@ -3,8 +3,6 @@
 import gzip
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, pipeline
 
 import omics_transformers  # noqa: F401 (registers the Auto classes)
+from omics_transformers.cli import app
 from omics_transformers.modeling.configuration_bio_dta import BioDTAConfig
 from omics_transformers.modeling.modeling_bio_dta import BioDTAForMaskedLM
 from omics_transformers.training.published_geneformer import convert_geneformer, publish_geneformer
@@ -245,14 +244,10 @@ def test_a_subfolder_and_a_repository_in_the_cache(tmp_path: Path, monkeypatch: 
         convert_geneformer("org/absent", tmp_path / "other")
 
 
-def test_the_command(tmp_path: Path, published: Path) -> None:
-    code = (
-        "import typer; from omics_transformers.cli_geneformer import convert_geneformer_command; "
-        "typer.run(convert_geneformer_command)"
-    )
-    command = [sys.executable, "-c", code, str(published), str(tmp_path / "converted"), "--dtype", "float16"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "40 genes" in done.stdout and (tmp_path / "converted" / "model.safetensors").is_file()
+def test_the_command(tmp_path: Path, published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["convert", "geneformer", str(published), str(tmp_path / "converted"), "--dtype=float16"]
+    app(words, standalone_mode=False)
+    assert "40 genes" in capsys.readouterr().out and (tmp_path / "converted" / "model.safetensors").is_file()
 
 
 def test_without_medians_it_says_so(tmp_path: Path, published: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import inspect
-import os
-import subprocess
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +40,24 @@ def options(folder: Path, output: Path) -> dict[str, Any]:
     return {**paths, "window_bp": 256, "part_size": 2, "output": str(output)}
 
 
-def launch(launcher: list[str], *arguments: str) -> str:
-    script = str(Path(run_embedding.__file__).resolve())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", *launcher, script, *arguments]
-    result = subprocess.run(command, check=True, env=environment, timeout=240, capture_output=True, text=True)
-    return result.stderr
+def test_two_processes_write_the_bytes_that_one_writes(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_two_processes: Callable[[Callable[[], Any]], None],
+    accelerate_launch: Callable[..., tuple[str, str]],
+) -> None:
+    given = options(folder, tmp_path / "two.safetensors")
+    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["run_embedding.py", *flags])
 
+    def embed() -> None:
+        logging.basicConfig(filename=tmp_path / "two.log", level=logging.INFO, force=True)
+        run_embedding.main()
 
-def test_two_processes_write_the_bytes_that_one_writes(folder: Path, tmp_path: Path) -> None:
-    flags = [
-        text
-        for name, value in options(folder, tmp_path / "two.safetensors").items()
-        for text in (f"--{name}", str(value))
-    ]
-    log = launch(["torch.distributed.run", "--standalone", "--nproc-per-node", "2"], *flags)
-    assert "6 of 6 windows to compute, 4 of them here, over 2 processes" in log
-    log = launch(["accelerate.commands.launch", "--num_processes", "1", "--cpu"], str(folder / "settings.yaml"))
+    in_two_processes(embed)
+    assert "6 of 6 windows to compute, 4 of them here, over 2 processes" in (tmp_path / "two.log").read_text()
+    _, log = accelerate_launch(Path(run_embedding.__file__).resolve(), str(folder / "settings.yaml"))
     assert "6 of 6 windows to compute, 6 of them here, over 1 processes" in log
     assert (folder / "yaml.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     found = read_gene_features(tmp_path / "two.safetensors")
