@@ -36,7 +36,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from omics_transformers.training import run_mlm
+from omics_transformers.training import pretraining_setup, run_mlm
 from omics_transformers.training.collators import IGNORED_LABEL, MaskedGeneCollator
 from omics_transformers.training.masked_gene_data import MaskedGeneDataset
 from omics_transformers.training.pretraining_arguments import Arguments, parse_arguments
@@ -208,19 +208,19 @@ def make_trainer(arm: Arm, arguments: Arguments, data: PretrainingData, *, strat
     """Model, collator and trainer of an arm; `strategy` is the baseline's order of the cells."""
     if arm.baseline:
         return make_baseline(arguments, data, strategy)
-    _, data_arguments, _ = arguments
+    data_arguments = arguments[1]
     lengths = data.training.lengths
     if strategy == "sequential":
         data_arguments.megabatch_size = len(lengths)  # the cells are whole batches of like lengths
     if arm.packed:  # as many steps as the padded arms take
         longest, steps = int(lengths.max()), -(-len(lengths) // CELLS_A_BATCH)
         data_arguments.token_budget = max(2 * longest, longest - -int(lengths.sum()) // steps)
-    return run_mlm._make_trainer(arguments, data, run_mlm.make_model(arguments[0], data), None)
+    return pretraining_setup.make_trainer(arguments, data, run_mlm.make_model(arguments[0], data), None)
 
 
 def make_baseline(arguments: Arguments, data: PretrainingData, strategy: str) -> Trainer:
     """What a user of transformers would write."""
-    model_arguments, data_arguments, ours = arguments
+    model_arguments, data_arguments, ours, _ = arguments
     tokenizer = data.vocabulary.tokenizer(LONGEST)
     config = BertConfig(
         vocab_size=len(data.vocabulary),

@@ -54,7 +54,7 @@ def grouped(
 ) -> Steps:
     """Ours: megabatches are sorted and cut into groups of `together` cells, which are shuffled."""
     sampler = ShuffledLengthGroupedSampler(
-        lengths, CELLS_A_BATCH, cells_per_step=together, megabatch_size=megabatch_size, seed=seed
+        lengths, CELLS_A_BATCH, length_group=together, megabatch_size=megabatch_size, seed=seed
     )
     sampler.set_epoch(epoch)
     return _in_steps(np.array(list(sampler)))

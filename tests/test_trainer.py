@@ -41,6 +41,7 @@ def make_trainer(
     *,
     packed: bool = False,
     token_budget: int | None = None,
+    length_group: int | None = None,
     **changes: Any,
 ) -> Any:
     torch.manual_seed(0)
@@ -73,6 +74,7 @@ def make_trainer(
         eval_dataset=MaskedGeneDataset(cells, np.arange(100, 150), fixed_masks=True),
         megabatch_size=60,
         token_budget=token_budget,
+        length_group=length_group,
         callbacks=callbacks,
     )
 
@@ -152,7 +154,7 @@ def test_packed_cells_and_split_steps_train_as_padded_ones_do(tmp_path: Path, to
     runs = {
         "padded": {},
         "packed": {"packed": True},
-        "accumulated": {"per_device_train_batch_size": 10, "gradient_accumulation_steps": 2},
+        "accumulated": {"per_device_train_batch_size": 10, "gradient_accumulation_steps": 2, "length_group": 20},
     }
     losses, evaluated = {}, {}
     for name, change in runs.items():

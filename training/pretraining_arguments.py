@@ -70,6 +70,9 @@ class DataArguments:
     megabatch_size: int | None = _option(
         None, "cells that are sorted by length together; 50 steps' worth by default, more gives less padding"
     )
+    length_group: int | None = _option(
+        None, "cells of like length that stay together; by default those of a batch, over all processes"
+    )
     pad_to_multiple_of: int | None = _option(None, "round the padded length up to a multiple, e.g. 8 on GPUs")
     packed: bool = _option(
         False, "lay the cells of a batch end to end in one row, without padding: the same loss, faster"

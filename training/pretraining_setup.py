@@ -55,6 +55,7 @@ def make_trainer(
         "eval_dataset": data.held_out,
         "processing_class": data.vocabulary.tokenizer(model.config.max_position_embeddings),
         "megabatch_size": data_arguments.megabatch_size,
+        "length_group": data_arguments.length_group,
         "token_budget": data_arguments.token_budget,
         "callbacks": callbacks,
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .interruption import SaveAtInterrupt, TrainingInterrupted
@@ -28,10 +29,18 @@ def run_script(train: Callable[[], Any], arguments: TrainingArguments) -> None:
     logging.getLogger("omics_transformers").setLevel(logging.INFO if arguments.should_log else logging.WARNING)
     try:
         train()
+        _leave_together()
     except TrainingInterrupted as interrupted:
         sys.exit(interrupted.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _leave_together() -> None:
+    """A process that ends while another still talks to it takes that one down."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def settings_of(model_arguments: Any, data_arguments: Any, training_arguments: TrainingArguments) -> dict[str, Any]:

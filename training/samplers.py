@@ -19,26 +19,27 @@ from torch.utils.data import Sampler
 class ShuffledLengthGroupedSampler(Sampler[int]):
     """Indices of an epoch, such that consecutive mini-batches hold cells of like length, in random order.
 
-    An epoch: shuffle all cells; cut them into megabatches; sort each by length, descending; cut it into blocks of
-    `cells_per_step`, the cells of one optimizer step; shuffle the blocks of each megabatch. Cut into batches of
-    `batch_size` and dealt out in turn (batch i to process i % world_size, as accelerate does without `split_batches`),
-    the processes see neighbours in length at the same time, and with accumulation one micro-batch after the other,
-    shorter ones last. The cells that fill no whole block come last in the epoch. With several processes accelerate
-    completes their last batches with cells from the epoch's start; `complete_last_step` completes the whole step so,
-    however it is split.
+    An epoch: shuffle all cells; cut them into megabatches; sort each by length, descending; cut it into groups of
+    `length_group` cells; shuffle the groups of each megabatch. Cut into batches of `batch_size` and dealt out in turn
+    (batch i to process i % world_size, as accelerate does without `split_batches`), the processes see neighbours in
+    length at the same time, and accumulated batches are of other lengths each: a step whose cells are all alike follows
+    one type of cell where length tells the type. The cells that fill no whole group come last in the epoch. With
+    several processes accelerate completes their last batches with cells from the epoch's start; `complete_last_step`
+    completes the whole step so, however it is split.
 
-    The order depends on `seed`, the epoch, `cells_per_step` and `megabatch_size` only. So it is the same on every
+    The order depends on `seed`, the epoch, `length_group` and `megabatch_size` only. So it is the same on every
     process, and each step has the same cells for any number of processes, batch size and accumulation whose product is
     `cells_per_step`: a run that was saved on two processes goes on as it would have on one.
 
     Args:
         lengths: (cells,) tokens a cell.
         batch_size: cells a mini-batch of one process.
-        megabatch_size: cells that are sorted together; rounded down to whole blocks, at least one. More of them: less
+        megabatch_size: cells that are sorted together; rounded down to whole groups, at least one. More of them: less
             padding, and mini-batches that are less random.
         world_size: number of processes.
         cells_per_step: cells of one optimizer step: `batch_size * world_size`, times the batches that are accumulated;
             without accumulation where None.
+        length_group: neighbours in length that stay together; `batch_size * world_size` where None.
         complete_last_step: fill an epoch's last step with the epoch's first cells, which then come twice.
         seed: seed of the order.
 
@@ -55,6 +56,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         megabatch_size: int,
         world_size: int = 1,
         cells_per_step: int | None = None,
+        length_group: int | None = None,
         complete_last_step: bool = False,
         seed: int = 0,
     ) -> None:
@@ -64,6 +66,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
                 f"lengths have shape {self.lengths.shape}: expected one length a cell, and at least a cell"
             )
         sizes = {"batch_size": batch_size, "megabatch_size": megabatch_size, "world_size": world_size}
+        sizes |= {} if length_group is None else {"length_group": length_group}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: it must be at least 1")
@@ -77,6 +80,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         self.megabatch_size = megabatch_size
         self.world_size = world_size
         self.cells_per_step = cells_per_step or block
+        self.length_group = length_group or block
         self.complete_last_step = complete_last_step
         self.seed = seed
         self.epoch = 0
@@ -123,6 +127,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
             "cells": len(self.lengths),
             "lengths_checksum": lengths_checksum(self.lengths),
             "cells_per_step": self.cells_per_step,
+            "length_group": self.length_group,
             "complete_last_step": self.complete_last_step,
             "megabatch_size": self.megabatch_size,
             "seed": self.seed,
@@ -139,13 +144,13 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
 
     def _order_of_epoch(self) -> npt.NDArray[np.int64]:
         random = np.random.default_rng((self.seed, self.epoch))
-        block = self.cells_per_step
-        megabatch = max(self.megabatch_size // block, 1) * block
+        group = self.length_group
+        megabatch = max(self.megabatch_size // group, 1) * group
         order = self._sorted_in_megabatches(random.permutation(len(self.lengths)), megabatch)
-        order, remainder = _without_remainder(order, block, megabatch, random)
-        blocks = order.reshape(-1, block)
-        megabatch_of_block = np.arange(len(blocks)) // (megabatch // block)
-        shuffled = blocks[np.lexsort((random.random(len(blocks)), megabatch_of_block))]
+        order, remainder = _without_remainder(order, group, megabatch, random)
+        groups = order.reshape(-1, group)
+        megabatch_of_group = np.arange(len(groups)) // (megabatch // group)
+        shuffled = groups[np.lexsort((random.random(len(groups)), megabatch_of_group))]
         return np.resize(np.concatenate([shuffled.ravel(), remainder]), len(self))  # from its start again, if longer
 
     def _sorted_in_megabatches(self, order: npt.NDArray[np.int64], megabatch: int) -> npt.NDArray[np.int64]:
@@ -170,13 +175,13 @@ def require_same_settings(settings: dict[str, int], state: dict[str, Any], advic
 
 
 def _without_remainder(
-    order: npt.NDArray[np.int64], block: int, megabatch: int, random: np.random.Generator
+    order: npt.NDArray[np.int64], group: int, megabatch: int, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Take the cells that fill no whole block out of the last megabatch: neighbours in length, of a random length."""
-    size = len(order) % block
+    """Take the cells that fill no whole group out of the last megabatch: neighbours in length, of a random length."""
+    size = len(order) % group
     if size == 0:
         return order, order[:0]
     first_of_last_megabatch = (len(order) - 1) // megabatch * megabatch
-    places = (len(order) - first_of_last_megabatch) // block + 1
-    start = first_of_last_megabatch + block * int(random.integers(places))
+    places = (len(order) - first_of_last_megabatch) // group + 1
+    start = first_of_last_megabatch + group * int(random.integers(places))
     return np.delete(order, slice(start, start + size)), order[start : start + size]

@@ -38,7 +38,9 @@ class MaskedGeneTrainer(Trainer):
     split over.
 
     Args:
-        megabatch_size: cells that are sorted by length together; by default 50 steps' worth.
+        megabatch_size: cells that are sorted by length together; by default 50 steps' worth, or one's where packed.
+        length_group: neighbours in length that stay together; by default the cells of a batch of all processes, or of
+            those that a resumed run began with.
         token_budget: with a packed collator: batches by tokens in place of cells, in random order.
         others: as `transformers.Trainer` takes them.
 
@@ -49,7 +51,12 @@ class MaskedGeneTrainer(Trainer):
     """
 
     def __init__(
-        self, *args: Any, megabatch_size: int | None = None, token_budget: int | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        megabatch_size: int | None = None,
+        length_group: int | None = None,
+        token_budget: int | None = None,
+        **kwargs: Any,
     ) -> None:
         kwargs.setdefault("compute_metrics", masked_token_metrics)
         super().__init__(*args, **kwargs)
@@ -65,9 +72,10 @@ class MaskedGeneTrainer(Trainer):
             )
         keep_inputs_in_float32(self)
         self.megabatch_size = megabatch_size
+        self.length_group = length_group
         self.token_budget = token_budget
         if not isinstance(self.train_dataset, StreamedCells):
-            self.add_callback(CellOrder())
+            self.add_callback(CellOrder(keeps_length_group=length_group is None))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Of a stream, by a token budget, or as transformers makes it, with this trainer's sampler."""
@@ -132,11 +140,20 @@ class MaskedGeneTrainer(Trainer):
         return ShuffledLengthGroupedSampler(
             dataset.lengths,
             self.args.train_batch_size,
-            megabatch_size=self.megabatch_size or DEFAULT_MEGABATCHES * cells_per_step,
+            megabatch_size=self.megabatch_size or self._default_megabatch(cells_per_step),
             world_size=self.args.world_size,
             cells_per_step=cells_per_step,
+            length_group=self.length_group,
             complete_last_step=len(dataset) >= cells_per_step,
             seed=self._data_seed,
+        )
+
+    def _default_megabatch(self, cells_per_step: int) -> int:
+        """Without padding nothing is gained by grouping cells, so packed ones come in fully random order."""
+        return (
+            cells_per_step
+            if isinstance(self.data_collator, PackedGeneCollator)
+            else DEFAULT_MEGABATCHES * cells_per_step
         )
 
     def _dataloader_of_budget(self) -> DataLoader[Any]:
@@ -211,9 +228,13 @@ class CellOrder(TrainerCallback, ExportableState):
 
     Accelerate passes the epoch on to most samplers and data sets, but not to the data set with several processes, and
     not to the sampler where such a run is resumed in mid-epoch. The sampler's settings are saved in trainer_state.json.
+
+    Args:
+        keeps_length_group: take a resumed run's groups of like length, so that its steps may be split otherwise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_length_group: bool = False) -> None:
+        self.keeps_length_group = keeps_length_group
         self.settings: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any]:
@@ -230,7 +251,10 @@ class CellOrder(TrainerCallback, ExportableState):
         saved = state.stateful_callbacks
         assert isinstance(saved, dict)
         if state.global_step and type(self).__name__ in saved:
-            sampler.require_settings(saved[type(self).__name__]["attributes"]["settings"])
+            settings = saved[type(self).__name__]["attributes"]["settings"]
+            if self.keeps_length_group and isinstance(sampler, ShuffledLengthGroupedSampler):
+                sampler.length_group = settings.get("length_group", sampler.length_group)
+            sampler.require_settings(settings)
         self.settings = sampler.settings()
 
     def on_epoch_begin(
