@@ -8,6 +8,7 @@ holds one range of counts at a time, and 8 bytes a cell where there are gaps.
 
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ class ExperimentRows:
         self._joinids = joinids
         self._source = source
         self._owner = owner
+        self._one_reader = threading.Lock()
         self._column_of = np.full(int(gene_joinids.max(initial=-1)) + 2, -1, np.int32)  # the last: no gene
         self._column_of[gene_joinids] = np.arange(len(gene_joinids))
 
@@ -97,7 +99,9 @@ class ExperimentRows:
     def _tables(self, cells: slice | pa.Array) -> list[pa.Table]:
         names = ["soma_dim_0", "soma_dim_1", "soma_data"]
         try:
-            return [table.select(names) for table in self._array.read((cells,)).tables()]
+            # Readers of one array that run side by side corrupt memory (TileDB-SOMA 2.3); one has threads of its own.
+            with self._one_reader:
+                return [table.select(names) for table in self._array.read((cells,)).tables()]
         except Exception as error:
             raise ValueError(
                 f"{self._source}: counts cannot be read ({_first_line(error)}): damaged or out of reach"

@@ -60,6 +60,7 @@ def test_ratios_are_those_of_the_rounds_pairs(benchmark: ModuleType) -> None:
     assert held == {"cuda: times as fast": False, "cuda: share of the memory": False}
 
 
+@pytest.mark.slow
 def test_it_runs_and_goes_on_where_it_was_stopped(
     benchmark: ModuleType, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

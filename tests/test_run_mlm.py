@@ -70,7 +70,9 @@ def run_here(corpus: Path, output: Path, **changes: Any) -> dict[str, Any]:
     return pretrain(*arguments)
 
 
-@pytest.mark.parametrize("command", [BY_PATH, AS_MODULE], ids=["by path", "as module"])
+@pytest.mark.parametrize(
+    "command", [BY_PATH, pytest.param(AS_MODULE, marks=pytest.mark.slow)], ids=["by path", "as module"]
+)
 def test_accelerate_launch_writes_a_model_that_loads(tmp_path: Path, toy_corpus: Path, command: list[str]) -> None:
     output = tmp_path / "model"
     done = launch(
@@ -133,6 +135,7 @@ def test_refuses_to_mix_runs(tmp_path: Path, toy_corpus: Path) -> None:
         run_here(toy_corpus, output, max_steps=2, resume=True, hidden_size=64, test_fraction=0.0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_to_resume_from(tmp_path: Path, toy_corpus: Path) -> None:
     output = tmp_path / "model"
     file = tmp_path / "run.yaml"

@@ -258,6 +258,7 @@ def sharded_run(name: str, folder: Path, settings: Path) -> None:
     assert process.returncode == 0, messages[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "of_its_own"),
     [("accelerate_fsdp2", "optimizer.bin"), ("accelerate_deepspeed_zero2", "latest")],

@@ -184,6 +184,7 @@ def test_resumes_to_the_weights_of_an_unbroken_run(
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.slow
 def test_an_interrupt_saves_a_checkpoint(tmp_path: Path, toy_multiome: Path) -> None:
     output = tmp_path / "model"
     file = write_settings(toy_multiome, output, max_steps=100_000, logging_steps=1)

@@ -87,6 +87,7 @@ def test_feature_order(arguments: Callable[..., StudyArguments], toy_multiome: P
     assert (output / "results.tsv").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_binning(arguments: Callable[..., StudyArguments], toy_multiome: Path, tmp_path: Path) -> None:
     absolute = rebinned(toy_multiome, tmp_path / "absolute", "absolute")
     asked = arguments("binning", toy_multiome, absolute, pretrain_each_seed=True, cells_per_type=[5])
