@@ -7,13 +7,13 @@ replacement, one after the other across epochs. The order is a function of the s
 process or the worker, so a run that was stopped goes on with the batches that it would have had.
 """
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
+
+from .resumable_sampler import ResumableSampler, checksum_of
 
 Kind = Literal["rna", "atac", "both"]
 KINDS: tuple[Kind, ...] = ("rna", "atac", "both")
@@ -37,7 +37,7 @@ class CellDraw(NamedTuple):
     step: int
 
 
-class ModalityBlockSampler(Sampler[CellDraw]):
+class ModalityBlockSampler(ResumableSampler[CellDraw]):
     """Cells of an epoch, such that each step has cells of one kind only.
 
     A step is `accumulation_steps` blocks of `world_size * batch_size` cells. Cut into batches of `batch_size` and dealt
@@ -60,6 +60,8 @@ class ModalityBlockSampler(Sampler[CellDraw]):
         ValueError: where there are no cells, or a number is out of range.
     """
 
+    keep_alike: ClassVar[str] = "folder, kinds, validation cells, batch size, number of processes and seed"
+
     def __init__(
         self,
         rows: Mapping[Kind, Mapping[str, npt.NDArray[np.int64]]],
@@ -71,6 +73,7 @@ class ModalityBlockSampler(Sampler[CellDraw]):
         dataset_exponent: float = 0.5,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         sizes = {"batch_size": batch_size, "world_size": world_size, "accumulation_steps": accumulation_steps}
         for name, size in sizes.items():
             if size < 1:
@@ -87,8 +90,6 @@ class ModalityBlockSampler(Sampler[CellDraw]):
         self.accumulation_steps = accumulation_steps
         self.dataset_exponent = dataset_exponent
         self.seed = seed
-        self.epoch = 0
-        self._position = 0
         cells = len(np.unique(np.concatenate([part for of in self.rows.values() for part in of.values()])))
         steps = max(cells // self._cells_a_step, 1)
         self.kinds_of_steps = _spread(-(-steps // len(self.rows)) * len(self.rows), self.kind_weights)
@@ -97,40 +98,8 @@ class ModalityBlockSampler(Sampler[CellDraw]):
     def _cells_a_step(self) -> int:
         return self.batch_size * self.world_size * self.accumulation_steps
 
-    def __iter__(self) -> Iterator[CellDraw]:
-        start, self._position = self._position, 0
-        kinds, rows, epoch = list(self.rows), self._rows_of_epoch(), self.epoch
-        block = self.batch_size * self.world_size
-        for place in range(start, len(rows)):
-            self._position = place + 1
-            kind = kinds[self.kinds_of_steps[place // self._cells_a_step]]
-            yield CellDraw(int(rows[place]), kind, epoch, place // block)
-        self._position = 0
-
     def __len__(self) -> int:
         return len(self.kinds_of_steps) * self._cells_a_step
-
-    def set_epoch(self, epoch: int) -> None:
-        """Order the cells as in this epoch; another epoch than before starts at its beginning."""
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self._position = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The settings, the epoch and how many of its cells have been handed out, fit for JSON.
-
-        A data loader draws cells before they are trained on: its own count of batches is then the one to resume by.
-        """
-        return {**self.settings(), "epoch": self.epoch, "position": self._position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, in the middle of its epoch if need be.
-
-        Raises:
-            ValueError: where a setting, or the cells, are not those that the state was made with.
-        """
-        self.require_settings(state)
-        self.epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def settings(self) -> dict[str, Any]:
         """What the order depends on, besides the epoch."""
@@ -145,24 +114,19 @@ class ModalityBlockSampler(Sampler[CellDraw]):
             "seed": self.seed,
         }
 
-    def require_settings(self, state: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming both values, where `state` was made with other settings."""
-        changed = [
-            f"{name} was {state.get(name)} and is {value}"
-            for name, value in self.settings().items()
-            if state.get(name) != value
-        ]
-        if changed:
-            raise ValueError(
-                f"the order of the cells cannot be resumed, since {'; '.join(changed)}: train with the same folder, "
-                "kinds, validation cells, batch size, number of processes and seed, or start anew"
-            )
-
     def dataset_shares(self, kind: Kind) -> dict[str, float]:
         """Data set -> the share of the kind's cells that is expected of it."""
         sizes = np.array([len(part) for part in self.rows[kind].values()], dtype=np.float64)
         weights = sizes**self.dataset_exponent
         return dict(zip(self.rows[kind], (weights / weights.sum()).tolist(), strict=True))
+
+    def _items_of_epoch(self) -> list[CellDraw]:
+        kinds = [list(self.rows)[number] for number in self.kinds_of_steps]
+        block = self.batch_size * self.world_size
+        return [
+            CellDraw(row, kinds[place // self._cells_a_step], self.epoch, place // block)
+            for place, row in enumerate(self._rows_of_epoch().tolist())
+        ]
 
     def _rows_of_epoch(self) -> npt.NDArray[np.int64]:
         """(cells of the epoch,) rows, step by step."""
@@ -202,7 +166,7 @@ class ModalityBlockSampler(Sampler[CellDraw]):
         checksum = 0
         for of in self.rows.values():
             for part in of.values():
-                checksum = zlib.crc32(np.ascontiguousarray(part, dtype=np.int64).tobytes(), checksum)
+                checksum = checksum_of(part, checksum)
         return checksum
 
 

@@ -7,16 +7,15 @@ Where others move the longest mini-batch to the front of an epoch, to run out of
 does not: it would be the same kind of order by length. To try the memory, train a step on the longest cells instead.
 """
 
-import zlib
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
+
+from .resumable_sampler import ResumableSampler, checksum_of
 
 
-class ShuffledLengthGroupedSampler(Sampler[int]):
+class ShuffledLengthGroupedSampler(ResumableSampler[int]):
     """Indices of an epoch, such that consecutive mini-batches hold cells of like length, in random order.
 
     An epoch: shuffle all cells; cut them into megabatches; sort each by length, descending; cut it into groups of
@@ -48,6 +47,11 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
             no cells.
     """
 
+    keep_alike: ClassVar[str] = (
+        "cells, megabatch size, length group, seed and cells a step (batch size * processes * accumulated batches; how "
+        "they are split may change)"
+    )
+
     def __init__(
         self,
         lengths: npt.ArrayLike,
@@ -60,6 +64,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         complete_last_step: bool = False,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.lengths = np.asarray(lengths)
         if self.lengths.ndim != 1 or not len(self.lengths):
             raise ValueError(
@@ -83,49 +88,17 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         self.length_group = length_group or block
         self.complete_last_step = complete_last_step
         self.seed = seed
-        self.epoch = 0
-        self._position = 0
-
-    def __iter__(self) -> Iterator[int]:
-        order = self._order_of_epoch().tolist()
-        start, self._position = self._position, 0
-        for place in range(start, len(order)):
-            self._position = place + 1
-            yield order[place]
-        self._position = 0
 
     def __len__(self) -> int:
         if not self.complete_last_step:
             return len(self.lengths)
         return -(-len(self.lengths) // self.cells_per_step) * self.cells_per_step
 
-    def set_epoch(self, epoch: int) -> None:
-        """Order the cells as in this epoch; another epoch than before starts at its beginning."""
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self._position = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """The settings, the epoch and how many of its indices have been handed out, as numbers that fit into JSON.
-
-        A data loader draws indices before they are trained on: its own count of batches is then the one to resume by.
-        """
-        return {**self.settings(), "epoch": self.epoch, "position": self._position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, in the middle of its epoch if need be.
-
-        Raises:
-            ValueError: where a setting, or the cells' lengths, are not those that the state was made with.
-        """
-        self.require_settings(state)
-        self.epoch, self._position = int(state["epoch"]), int(state["position"])
-
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, Any]:
         """What the order depends on, besides the epoch; not how a step is split over processes and batches."""
         return {
             "cells": len(self.lengths),
-            "lengths_checksum": lengths_checksum(self.lengths),
+            "lengths_checksum": checksum_of(self.lengths),
             "cells_per_step": self.cells_per_step,
             "length_group": self.length_group,
             "complete_last_step": self.complete_last_step,
@@ -133,16 +106,7 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
             "seed": self.seed,
         }
 
-    def require_settings(self, state: dict[str, Any]) -> None:
-        """Raise ValueError, naming both values, where `state` was made with other settings."""
-        require_same_settings(
-            self.settings(),
-            state,
-            "train with the same cells, megabatch size, seed and cells a step (batch size * processes * accumulated "
-            "batches; how they are split may change), or start anew",
-        )
-
-    def _order_of_epoch(self) -> npt.NDArray[np.int64]:
+    def _items_of_epoch(self) -> list[int]:
         random = np.random.default_rng((self.seed, self.epoch))
         group = self.length_group
         megabatch = max(self.megabatch_size // group, 1) * group
@@ -151,27 +115,14 @@ class ShuffledLengthGroupedSampler(Sampler[int]):
         groups = order.reshape(-1, group)
         megabatch_of_group = np.arange(len(groups)) // (megabatch // group)
         shuffled = groups[np.lexsort((random.random(len(groups)), megabatch_of_group))]
-        return np.resize(np.concatenate([shuffled.ravel(), remainder]), len(self))  # from its start again, if longer
+        order = np.concatenate([shuffled.ravel(), remainder])
+        return np.resize(order, len(self)).tolist()  # from its start again, where the last step is completed
 
     def _sorted_in_megabatches(self, order: npt.NDArray[np.int64], megabatch: int) -> npt.NDArray[np.int64]:
         lengths = self.lengths[order].astype(np.int64)
         # One key for both: the megabatch first, then the length, descending. Stable, so equal lengths stay shuffled.
         key = np.arange(len(order)) // megabatch * (lengths.max() + 1) - lengths
         return order[np.argsort(key, kind="stable")]
-
-
-def lengths_checksum(lengths: npt.NDArray[np.integer[Any]]) -> int:
-    """By which other cells, or cells in another order, are told apart."""
-    return zlib.crc32(np.ascontiguousarray(lengths, dtype=np.int64).tobytes())
-
-
-def require_same_settings(settings: dict[str, int], state: dict[str, Any], advice: str) -> None:
-    """Raise ValueError, naming both values, where `state` was made with other settings than these."""
-    changed = [
-        f"{name} was {state.get(name)} and is {value}" for name, value in settings.items() if state.get(name) != value
-    ]
-    if changed:
-        raise ValueError(f"the order of the cells cannot be resumed, since {'; '.join(changed)}: {advice}")
 
 
 def _without_remainder(

@@ -5,17 +5,16 @@ where the tokens of each batch are nearly as many, into a number of batches that
 each batch to the brim, and then ranks take unlike numbers of steps, and schedules do not know the length of an epoch.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
 
-from .samplers import lengths_checksum, require_same_settings
+from .resumable_sampler import ResumableSampler, checksum_of
 
 
-class TokenBudgetBatchSampler(Sampler[list[int]]):
+class TokenBudgetBatchSampler(ResumableSampler[list[int]]):
     """Batches of indices, each with at most `token_budget` tokens, and nearly as many tokens as the others.
 
     An epoch: shuffle all cells, lay them end to end, and cut the tokens at equal shares into
@@ -39,6 +38,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             or there are fewer cells than batches.
     """
 
+    keep_alike: ClassVar[str] = (
+        "cells, token budget, seed and batches a step (processes * accumulated batches; how they are split may change)"
+    )
+
     def __init__(
         self,
         lengths: npt.ArrayLike,
@@ -48,12 +51,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         accumulation: int = 1,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.lengths = np.asarray(lengths)
         self.token_budget = token_budget
         self.batches_per_step = world_size * accumulation
         self.seed = seed
-        self.epoch = 0
-        self._position = 0
         for name, size in {"world_size": world_size, "accumulation": accumulation}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: it must be at least 1")
@@ -72,62 +74,21 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
                 f"{accumulation} accumulated): take fewer processes, accumulate less, or give more cells"
             )
 
-    def __iter__(self) -> Iterator[list[int]]:
-        order, ends = self._order_and_ends()
-        cells = order.tolist()
-        start, self._position = self._position, 0
-        for batch in range(start, len(ends)):
-            self._position = batch + 1
-            yield cells[ends[batch - 1] if batch else 0 : ends[batch]]
-        self._position = 0
-
     def __len__(self) -> int:
         """Batches of an epoch, over all processes."""
         return self._batches
 
-    def set_epoch(self, epoch: int) -> None:
-        """Order the cells as in this epoch; another epoch than before starts at its beginning."""
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self._position = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """The settings, the epoch and how many of its batches have been handed out, as numbers that fit into JSON.
-
-        A data loader draws batches before they are trained on: its own count of them is then the one to resume by.
-        """
-        return {**self.settings(), "epoch": self.epoch, "position": self._position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, in the middle of its epoch if need be.
-
-        Raises:
-            ValueError: where a setting, or the cells' lengths, are not those that the state was made with.
-        """
-        self.require_settings(state)
-        self.epoch, self._position = int(state["epoch"]), int(state["position"])
-
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, Any]:
         """What the batches depend on, besides the epoch; not how a step's batches are split over processes."""
         return {
             "cells": len(self.lengths),
-            "lengths_checksum": lengths_checksum(self.lengths),
+            "lengths_checksum": checksum_of(self.lengths),
             "token_budget": self.token_budget,
             "batches_per_step": self.batches_per_step,
             "seed": self.seed,
         }
 
-    def require_settings(self, state: dict[str, Any]) -> None:
-        """Raise ValueError, naming both values, where `state` was made with other settings."""
-        require_same_settings(
-            self.settings(),
-            state,
-            "train with the same cells, token budget, seed and batches a step (processes * accumulated batches; how "
-            "they are split may change), or start anew",
-        )
-
-    def _order_and_ends(self) -> tuple[npt.NDArray[np.int64], list[int]]:
-        """(cells,) the order of the epoch, and the place at which each batch ends."""
+    def _items_of_epoch(self) -> list[list[int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.lengths))
         lengths = self.lengths[order].astype(np.int64)
         batch_of_cell = (lengths.cumsum() - lengths) * self._batches // self._tokens  # by where the cell begins
@@ -136,7 +97,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         # A cell as long as several shares would leave batches empty: those take one cell each of their neighbours.
         firsts = np.maximum.accumulate(firsts - numbers) + numbers
         firsts = np.minimum(firsts, len(order) - self._batches + numbers)
-        return order, [*firsts[1:].tolist(), len(order)]
+        cells, bounds = order.tolist(), [*firsts.tolist(), len(order)]
+        return [cells[first:end] for first, end in pairwise(bounds)]
 
     def _check_lengths(self) -> None:
         if self.lengths.ndim != 1 or not len(self.lengths):
