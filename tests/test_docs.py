@@ -75,6 +75,13 @@ def test_the_tutorial_of_multiome_cells_runs_as_it_stands(run_page: Callable[[st
     assert metrics["accuracy"] > metrics["most_frequent_of_all"]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_tutorial_of_pretraining_runs_as_it_stands(run_page: Callable[[str], str], tmp_path: Path) -> None:
+    printed = run_page("pretraining.md")
+    assert "held-out perplexity" in printed and "cells read" in printed
+    assert (tmp_path / "packed" / "model.safetensors").is_file() and (tmp_path / "streamed" / "metrics.json").is_file()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
