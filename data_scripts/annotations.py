@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -97,6 +97,14 @@ def read_tss(
     genes.attrs["report"] = report
     logger.info("%s: %s", path, report)
     return genes
+
+
+def recorded_choice(recorded: str) -> Any:
+    """The `tss_choice` by which an annotation is read again, from what its first reading recorded.
+
+    Of a table with one TSS a gene, which is recorded as such, every choice gives the same.
+    """
+    return "canonical" if recorded == FROM_TABLE else recorded
 
 
 def read_gene_spans(

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 
+from omics_transformers.data_scripts.annotations import TSSChoice, read_tss
 from omics_transformers.promoter_windows import WindowLayout, opened_promoters
 
 SEQUENCE = "ACGTTGCAAC" * 20
@@ -32,6 +34,15 @@ def test_a_window_that_is_turned_round_shows_the_gene_on_plus(files: tuple[Path,
     with opened_promoters(["G2"], *files, WindowLayout(20, orient_by_strand=True)) as (_, (promoter,)):
         turned = SEQUENCE[140:160].translate(str.maketrans("ACGT", "TGCA"))[::-1]
     assert promoter.sequence == turned and promoter.strand_in_window == "+" and promoter.start == 140
+
+
+def test_a_table_with_one_tss_a_gene_is_read_again_as_its_features_recorded(files: tuple[Path, Path]) -> None:
+    annotation = files[1].with_name("one.tsv")
+    annotation.write_text("gene_id\tsymbol\tcontig\tstrand\ttss\nG1\tONE\t1\t+\t60\n")
+    recorded = read_tss(annotation).attrs["report"]["tss_choice"]
+    assert recorded not in get_args(TSSChoice)
+    with opened_promoters(["G1"], files[0], annotation, WindowLayout(20, recorded)) as (_, (promoter,)):
+        assert promoter.sequence == SEQUENCE[50:70]
 
 
 def test_names_that_no_gene_has(files: tuple[Path, Path]) -> None:

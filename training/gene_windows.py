@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ..data_scripts.annotation_formats import FROM_TABLE
-from ..data_scripts.annotations import read_tss
+from ..data_scripts.annotations import read_tss, recorded_choice
 from ..data_scripts.genomes import open_genome
 from ..data_scripts.promoters import PromoterWindows, promoter_windows
 
@@ -91,7 +90,7 @@ def open_gene_windows(
             f"the gene features do not say how their windows were laid (no {', '.join(absent)} in the metadata): make "
             "them with `embed`"
         )
-    choice: Any = "canonical" if metadata["tss_choice"] == FROM_TABLE else metadata["tss_choice"]
+    choice = recorded_choice(metadata["tss_choice"])
     tss = read_tss(annotation, tss_choice=choice, gene_symbols=gene_symbols, alternative_contigs="keep")
     tss = _rows_of(tss, gene_ids, annotation)
     windows = promoter_windows(

@@ -100,11 +100,11 @@ def opened_promoters(
     """
     import pandas as pd
 
-    from .data_scripts.annotations import read_tss
+    from .data_scripts.annotations import read_tss, recorded_choice
     from .data_scripts.genomes import open_genome
     from .data_scripts.promoters import promoter_windows
 
-    tss = read_tss(annotation, tss_choice=layout.tss_choice, gene_symbols=gene_symbols)  # type: ignore[arg-type]
+    tss = read_tss(annotation, tss_choice=recorded_choice(layout.tss_choice), gene_symbols=gene_symbols)
     rows = []
     for gene in genes:
         found = tss[tss["gene_id"] == gene]
