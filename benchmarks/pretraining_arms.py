@@ -184,8 +184,7 @@ def prepare(
     }
     if arm.adapter:
         flags["gene_features"] = options.cells / FEATURES
-    if arm.packed:
-        flags["packed"] = True
+    flags["packed"] = arm.packed
     arguments = parse_arguments([f"--{name}={value}" for name, value in flags.items()])
     set_seed(options.seed)
     data = prepare_pretraining_data(arguments[1], reads_dna=arm.adapter, max_length=LONGEST, seed=options.seed)

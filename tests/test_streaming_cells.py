@@ -160,6 +160,17 @@ def test_the_same_seed_gives_the_same_order_and_another_epoch_another(tmp_path: 
     assert numbers(0, 0) != numbers(0, 1)
 
 
+def test_batches_of_like_lengths_only_where_they_are_padded(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, [60, 60], row_group_size=60)
+    spreads, seen = {}, {}
+    for grouped in (True, False):
+        batches = epoch_of(stream_of(folder, batch_size=6, buffer_cells=120, groups_by_length=grouped))
+        spreads[grouped] = np.mean([np.ptp(batch.cells.lengths) for batch in batches])
+        seen[grouped] = sorted(np.concatenate([batch.cells.numbers for batch in batches]).tolist())
+    assert spreads[True] < 1 < 4 < spreads[False]
+    assert seen[True] == seen[False] == list(range(120))
+
+
 def test_more_processes_than_shards_share_them_evenly(tmp_path: Path) -> None:
     write_shards(tmp_path, [26, 24])
     streams = [stream_of(tmp_path, rank=rank, world_size=6) for rank in range(6)]

@@ -74,8 +74,10 @@ class DataArguments:
         None, "cells of like length that stay together; by default those of a batch, over all processes"
     )
     pad_to_multiple_of: int | None = _option(None, "round the padded length up to a multiple, e.g. 8 on GPUs")
-    packed: bool = _option(
-        False, "lay the cells of a batch end to end in one row, without padding: the same loss, faster"
+    packed: bool | None = _option(
+        None,
+        "lay the cells of a batch end to end in one row, without padding, in random order; by default on a CPU, where "
+        "cells have 256 genes or more on average and are not streamed",
     )
     token_budget: int | None = _option(
         None, "with packed: cells a batch by their tokens, at most so many, in place of per_device_train_batch_size"

@@ -118,7 +118,10 @@ def check_settings(arguments: DataArguments, reads_dna: bool) -> None:
     if arguments.packed and arguments.pad_to_multiple_of:
         raise ValueError("both packed and pad_to_multiple_of are set: packed batches have no padding")
     if arguments.token_budget and not arguments.packed:
-        raise ValueError(f"token_budget is {arguments.token_budget:,} without packed: set packed (--packed true)")
+        raise ValueError(
+            f"token_budget is {arguments.token_budget:,} without packed: batches by tokens are packed ones, so set "
+            "packed (--packed true)"
+        )
     if arguments.test_cells and arguments.test_donors:
         raise ValueError("both test_cells and test_donors are set: hold out either other cells or some donors")
     if arguments.test_donors and not arguments.donor_column:

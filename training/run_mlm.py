@@ -41,7 +41,7 @@ from omics_transformers.training.pretraining_output import (
     write_json,
     write_whole,
 )
-from omics_transformers.training.pretraining_setup import make_trainer, read_pretraining_data
+from omics_transformers.training.pretraining_setup import make_trainer, read_pretraining_data, settle_packing
 from omics_transformers.training.resumable_run import (
     checkpoint_to_resume,
     is_resumed,
@@ -86,6 +86,7 @@ def pretrain(
     logger.info("settings: %s", json.dumps(_settings_of(arguments), indent=2, default=str))
     set_seed(training_arguments.seed)
     data = read_pretraining_data(*arguments[:3])
+    settle_packing(arguments, data)
     model = make_model(model_arguments, data)
     ranks = range(training_arguments.world_size) if data_arguments.streaming else ()
     places = [stream_state_path(output_dir, rank).name for rank in ranks]

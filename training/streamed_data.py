@@ -68,6 +68,7 @@ def prepare_streamed_data(
         preparation,
         batch_size=None if arguments.token_budget else training_arguments.train_batch_size,
         token_budget=arguments.token_budget,
+        groups_by_length=not arguments.packed,
         buffer_cells=arguments.buffer_cells,
         rank=training_arguments.process_index,
         world_size=training_arguments.world_size,

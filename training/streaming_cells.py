@@ -41,8 +41,9 @@ class StreamedCells(IterableDataset[StreamedBatch]):
     Args:
         shards: of the corpus.
         preparation: of each cell.
-        batch_size: cells a batch at most, of like lengths; or
+        batch_size: cells a batch at most; or
         token_budget: tokens a batch at most, for packed batches.
+        groups_by_length: with `batch_size`, batches are of like lengths; packed batches gain nothing by it.
         buffer_cells: cells that are shuffled, and sorted by length, together.
         rank, world_size: this process, and how many there are.
         workers: data loader workers a process.
@@ -62,6 +63,7 @@ class StreamedCells(IterableDataset[StreamedBatch]):
         *,
         batch_size: int | None = None,
         token_budget: int | None = None,
+        groups_by_length: bool = True,
         buffer_cells: int = BUFFER_CELLS,
         rank: int = 0,
         world_size: int = 1,
@@ -75,6 +77,7 @@ class StreamedCells(IterableDataset[StreamedBatch]):
         self.preparation = preparation
         self.batch_size = batch_size
         self.token_budget = token_budget
+        self.groups_by_length = groups_by_length
         self.rank = rank
         self.held_out = held_out
         self.skip_corrupt_shards = skip_corrupt_shards
@@ -114,6 +117,7 @@ class StreamedCells(IterableDataset[StreamedBatch]):
             "shards_fingerprint": self.shards.fingerprint(),
             "batch_size": self.batch_size,
             "token_budget": self.token_budget,
+            "groups_by_length": self.groups_by_length,
             "buffer_cells": self.order.buffer_cells,
             "world_size": self.order.world_size,
             "workers": self.order.workers,
@@ -218,7 +222,8 @@ class StreamedCells(IterableDataset[StreamedBatch]):
     def _batches(self, rows: CellRows, place: StreamPlace) -> list[npt.NDArray[np.int64]]:
         at = (self.rank, *place[:3])
         if self.batch_size is not None:
-            return length_grouped_batches(self.order, rows.lengths, batch_size=self.batch_size, place=at)
+            lengths = rows.lengths if self.groups_by_length else np.zeros_like(rows.lengths)
+            return length_grouped_batches(self.order, lengths, batch_size=self.batch_size, place=at)
         assert self.token_budget is not None
         return token_budget_batches(self.order, rows.lengths, token_budget=self.token_budget, place=at)
 
