@@ -99,7 +99,7 @@ class ExperimentRows:
     def _tables(self, cells: slice | pa.Array) -> list[pa.Table]:
         names = ["soma_dim_0", "soma_dim_1", "soma_data"]
         try:
-            # Reads of one array that began side by side were seen to abort (TileDB-SOMA 2.3); one has threads of its own.
+            # Reads of one array that began side by side were seen to abort (TileDB-SOMA 2.3); each has threads anyway.
             with self._one_reader:
                 return [table.select(names) for table in self._array.read((cells,)).tables()]
         except Exception as error:
