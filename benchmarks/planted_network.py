@@ -31,6 +31,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from planted_network_scores import as_table, beyond_neutral, score_table, summarise
 from planted_network_world import FactorEdits, factor_edits, features_file, prepare_world, read_truth
@@ -313,10 +314,15 @@ def write_summary(output: Path, sizes: Sizes, results: Path) -> None:
         },
         "summary": summary,
         "runs": [{key: value for key, value in one.items() if key != "rows"} for one in arms],
-        "rows": rows,
+        "rows": pd.DataFrame(rows).map(_shortened).to_dict("split", index=False),
     }
-    results.write_text(json.dumps(content, indent=1) + "\n")
+    results.write_text(json.dumps(content) + "\n")
     print(as_table(summary))
+
+
+def _shortened(value: Any) -> Any:
+    """Four digits of a number, and nothing for one that is not there."""
+    return value if not isinstance(value, float) else None if np.isnan(value) else float(f"{value:.4g}")
 
 
 if __name__ == "__main__":
