@@ -13,26 +13,11 @@ from omics_transformers.training.collators import MaskedGeneCollator
 from omics_transformers.training.shard_files import open_shards
 from omics_transformers.training.stream_checkpoint import StreamCheckpoint
 from omics_transformers.training.streamed_rows import CellPreparation
-from omics_transformers.training.streaming_cells import StreamedCells, data_loader
+from omics_transformers.training.streaming_cells import StreamedCells
+from omics_transformers.training.trainer import MaskedGeneTrainer
 
 
-class StreamTrainer(Trainer):
-    """As little as a trainer has to do for a stream."""
-
-    def get_train_dataloader(self) -> Any:
-        stream = self.train_dataset
-        assert isinstance(stream, StreamedCells)
-        return data_loader(stream, self.data_collator, num_workers=self.args.dataloader_num_workers)
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        place = inputs.pop("stream_place")
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        assert isinstance(self.train_dataset, StreamedCells)
-        self.train_dataset.trained_on(place)
-        return loss
-
-
-def make_trainer(corpus: Path, output: Path, **options: Any) -> StreamTrainer:
+def make_trainer(corpus: Path, output: Path, **options: Any) -> MaskedGeneTrainer:
     set_seed(0)
     model = BioDTAForMaskedLM(
         BioDTAConfig(
@@ -61,7 +46,7 @@ def make_trainer(corpus: Path, output: Path, **options: Any) -> StreamTrainer:
             **options,
         },
     )
-    return StreamTrainer(
+    return MaskedGeneTrainer(
         model=model,
         args=arguments,
         train_dataset=stream,

@@ -1,6 +1,5 @@
 """Streams of cells: every cell once an epoch over all processes and workers, and an exact resume after any batch."""
 
-import pickle
 import tempfile
 from collections import Counter
 from itertools import islice
@@ -220,7 +219,6 @@ def test_workers_report_what_they_read(tmp_path: Path) -> None:
     stream = stream_of(tmp_path, workers=2)
     loaded(stream, 2, 6)
     assert stream.report()["cells_read"] >= 20
-    assert pickle.loads(pickle.dumps(stream.settings())) == stream.settings()  # noqa: S301 (no more than numbers)
 
 
 def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Checkpoints of a run that streams its cells: every process saves its place in the stream, and goes on from there."""
+"""Resuming a run that streams its cells: every process goes on from the place that its trainer saved."""
 
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .streaming_cells import StreamedCells
-from .streaming_state import load_stream_state, save_stream_state
+from .streaming_state import load_stream_state
 
 
 class StreamCheckpoint(TrainerCallback):
-    """Saves the state of a stream into each checkpoint, one file a process, and takes it up again.
+    """Takes up the state of a stream that `MaskedGeneTrainer` saved into a checkpoint, one file a process.
 
     The Trainer must not skip data on its own (`ignore_data_skip=True`): the stream begins where the checkpoint ended.
 
@@ -49,18 +48,3 @@ class StreamCheckpoint(TrainerCallback):
                 "ignore_data_skip is False: the Trainer would skip cells that the resumed stream has left behind; set "
                 "it (--ignore-data-skip)"
             )
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        assert args.output_dir is not None
-        self.save(Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"))
-
-    def save(self, checkpoint: Path) -> None:
-        """Write this process's state into a checkpoint."""
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        save_stream_state(self._stream.state_dict(), checkpoint, self._stream.rank)
