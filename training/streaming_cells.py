@@ -142,17 +142,6 @@ class StreamedCells(IterableDataset[StreamedBatch]):
         """Go on from a state; ValueError, naming both values, where settings are others."""
         self.state.load_state_dict(state)
 
-    def batches_per_epoch(self) -> int:
-        """Batches of one process an epoch; with a token budget, about."""
-        if self.batch_size is not None:
-            of_a_buffer = -(-self.order.most_cells_of_buffer // self.batch_size)
-            return of_a_buffer * self.order.buffers * self.order.workers
-        assert self.token_budget is not None
-        mean = self.shards.tokens / self.shards.cells
-        if self.preparation.max_length is not None:
-            mean = min(mean, self.preparation.max_length)
-        return max(1, round(self.order.cells * mean / self.order.world_size / (self.token_budget - mean / 2)))
-
     def report(self) -> dict[str, Any]:
         """Cells of the corpus; and what became of those read so far, each epoch counted anew."""
         counts = self._counts.sum(dim=0).tolist()
